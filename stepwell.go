@@ -1,0 +1,31 @@
+// Package stepwell runs durable flows for data and ML work on Temporal.
+package stepwell
+
+import "log/slog"
+
+// DevServer is a Temporal server for development, usually the one that devserver.Start embeds in this process.
+type DevServer struct {
+	// Address is the host:port of the server's frontend.
+	Address string
+	// WebUI is the address of the Temporal Web UI, for example http://127.0.0.1:8233. Empty when it is headless.
+	WebUI string
+	// Namespace is the namespace that flows run in.
+	Namespace string
+	// Shared says that another process runs the server at this moment.
+	Shared bool
+	// Stop ends this process's part: it stops the server, or lets go of a shared one. It may be called once.
+	Stop func()
+}
+
+// DevOptions says where and how a development server runs.
+type DevOptions struct {
+	// Dir holds all state of the server. Required.
+	Dir string
+	// Port and WebUIPort are the ports of the frontend and of the Web UI.
+	// Zero means the ports last used in Dir, else free ones.
+	Port, WebUIPort int
+	// Headless leaves the Web UI out.
+	Headless bool
+	// Logger receives the server's warnings and errors. Nil discards them.
+	Logger *slog.Logger
+}
