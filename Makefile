@@ -1,0 +1,79 @@
+# The verbs of this repository. CI (.ci/run) calls these and `go test ./...`, nothing else.
+# `make help` lists them. Go is the only thing that has to be there: tools are built on first use from the
+# versions pinned in tools/*/go.mod, into a cache outside the repository.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+GO ?= go
+# Every module of the repository: the product, and one for each set of tools.
+MODULES := . $(patsubst %/go.mod,%,$(wildcard tools/*/go.mod))
+
+# Tools live in a directory named for the pins and the toolchain, so that a changed version is a new binary.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/stepwell/tools
+PINS := $(shell cat tools/lint/go.mod tools/lint/go.sum | cksum | cut -d' ' -f1)
+TOOLS := $(CACHE)/lint-$(PINS)-$(shell $(GO) env GOVERSION)-$(shell $(GO) env GOOS)-$(shell $(GO) env GOARCH)
+GOLANGCI_LINT := $(TOOLS)/golangci-lint
+WORKFLOWCHECK := $(TOOLS)/workflowcheck
+
+# Packages that the race detector leaves out, as a regular expression over import paths. Empty: none.
+RACE_SKIP ?=
+# How long each fuzz target runs.
+FUZZTIME ?= 5s
+
+.PHONY: help
+help: ## list the verbs
+	@awk -F ':.*## ' '/^[a-z\/]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: test
+test: ## run every test, as the README says
+	$(GO) test ./...
+
+.PHONY: test/race
+test/race: ## run the tests under the race detector (needs a C compiler)
+	@packages=$$($(GO) list ./... | { if [ -n '$(RACE_SKIP)' ]; then grep -Ev '$(RACE_SKIP)'; else cat; fi; }); \
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m $$packages
+
+.PHONY: test/fuzz
+test/fuzz: ## run every fuzz target for FUZZTIME (5s): a smoke test, not a hunt
+	@dirs=$$(grep -rlE --include='*_test.go' '^func Fuzz[A-Z]' . | xargs -r -n1 dirname | sort -u); \
+	for dir in $$dirs; do \
+		for target in $$(grep -hoE --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' "$$dir"/*_test.go | cut -d' ' -f2); do \
+			echo "fuzz $$dir $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime '$(FUZZTIME)' "$$dir"; \
+		done; \
+	done
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) $(WORKFLOWCHECK) ## gofmt, go vet, golangci-lint, and determinism of the workflow code
+	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "not formatted (run gofmt -w):"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GOLANGCI_LINT) config verify
+	$(GOLANGCI_LINT) run ./...
+	$(WORKFLOWCHECK) ./workflows/...
+
+.PHONY: generate
+generate: ## write generated files again
+	$(GO) generate ./...
+
+.PHONY: verify
+verify: ## check that modules are tidy and generated files are current
+	@for module in $(MODULES); do echo "go mod tidy -diff ($$module)"; (cd "$$module" && $(GO) mod tidy -diff); done
+	@state() { git status --porcelain; git diff; }; \
+	before=$$(state | cksum); \
+	$(MAKE) --no-print-directory generate; \
+	after=$$(state | cksum); \
+	if [ "$$before" != "$$after" ]; then echo "generated files were not current (commit what make generate wrote):"; git status --short; exit 1; fi
+
+.PHONY: bench
+bench: ## print the ratios of docs/decisions.md: a step against a bare activity, a File against a bare upload
+	$(GO) test -run '^$$' -bench . -benchtime 1x -timeout 30m ./bench/...
+
+$(GOLANGCI_LINT):
+	cd tools/lint && CGO_ENABLED=0 $(GO) build -trimpath -o $@ github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+
+$(WORKFLOWCHECK):
+	cd tools/lint && CGO_ENABLED=0 $(GO) build -trimpath -o $@ go.temporal.io/sdk/contrib/tools/workflowcheck
