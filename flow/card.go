@@ -1,0 +1,115 @@
+package flow
+
+import (
+	"context"
+	"fmt"
+	"html/template"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// CardSpec asks for a report of each task of a step. It is a step option; package cards makes them.
+type CardSpec struct {
+	// Name tells a step's cards apart and is part of the card's key in the store.
+	Name string
+	// Render writes the whole report. It runs after the task ended; if it fails or panics the
+	// task's outcome stays what it was and the log says so.
+	Render func(w io.Writer, d *CardData) error
+}
+
+// StepOption marks CardSpec as an [Option].
+func (CardSpec) StepOption() {}
+
+// CardData is what a card can show of a task.
+type CardData struct {
+	Info Info
+	// Outcome is "completed", "caught" or "failed".
+	Outcome        string
+	Worker         string
+	Started, Ended time.Time
+	Params         []CardValue
+	Artifacts      []CardValue
+	// Attempts are all attempts so far, oldest first.
+	Attempts []CardAttempt
+	// Failure is what ended the task, or was caught. Nil when it completed.
+	Failure *policies.Failure
+	// Components are what the step appended to [Card].
+	Components []Component
+	// Log is the end of the attempt's log, one line each.
+	Log []string
+}
+
+// CardValue is a parameter or an artifact on a card.
+type CardValue struct {
+	Name, Type, Preview, Digest string
+	// Size is the encoded size in bytes.
+	Size int64
+	// Changed says that this task set it.
+	Changed bool
+}
+
+// CardAttempt is an attempt on a card.
+type CardAttempt struct {
+	Number         int
+	Outcome        string
+	Started, Ended time.Time
+	Failure        *policies.Failure
+	// Delay is the wait before the next attempt and Reason why it was that long, or why there was none.
+	Delay  time.Duration
+	Reason string
+}
+
+// Component is a piece of a card. The HTML it returns goes into the page as it is: whoever
+// writes a component must escape what it shows. Package cards has the ready-made ones.
+type Component interface{ CardHTML() template.HTML }
+
+// CardContent collects what a step wants its cards to show. It is safe for concurrent use.
+// A nil *CardContent discards everything.
+type CardContent struct {
+	mu         sync.Mutex
+	components []Component
+}
+
+// Card returns what the running task's cards will show. Outside of a run what is appended is discarded.
+// Each attempt starts with an empty one.
+func Card(ctx context.Context) *CardContent { return from(ctx).Card }
+
+// Append adds components at the end.
+func (c *CardContent) Append(components ...Component) {
+	if c == nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.components = append(c.components, components...)
+}
+
+// Components returns what was appended so far.
+func (c *CardContent) Components() []Component {
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]Component(nil), c.components...)
+}
+
+func checkCards(step string, cards []CardSpec) []error {
+	var errs []error
+	seen := map[string]bool{}
+	for _, c := range cards {
+		switch {
+		case !legalCard.MatchString(c.Name):
+			errs = append(errs, fmt.Errorf("step %q: card name %q is not allowed (use letters, digits, _ or -)", step, c.Name))
+		case seen[c.Name]:
+			errs = append(errs, fmt.Errorf("step %q has two cards named %q (rename one)", step, c.Name))
+		case c.Render == nil:
+			errs = append(errs, fmt.Errorf("step %q: card %q has no render function", step, c.Name))
+		}
+		seen[c.Name] = true
+	}
+	return errs
+}

@@ -1,0 +1,226 @@
+package flow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"strings"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// Flow is a named graph of steps over one state type. Make it with [New].
+// It is immutable and safe for concurrent use.
+type Flow struct {
+	name   string
+	state  reflect.Type // S of New[S]
+	root   *node
+	schema *artifacts.Schema
+	params []boundParam
+	errs   []error // found by New, told by Check
+}
+
+// Node is a part of a flow's graph over the state S: a step or a shape made of nodes.
+// The type parameter makes the compiler refuse a step of another state type; it is
+// inferred and never written.
+type Node[S any] struct{ n *node }
+
+// node is the erased form: past this file nothing is generic.
+type node struct {
+	kind  Kind
+	name  string
+	nodes []*node
+	step  *StepDef
+	errs  []error
+}
+
+// StepDef is a step as a worker runs it: the author's functions with the state's type erased.
+// It is part of the contract between this package and the worker; authors never need it.
+type StepDef struct {
+	// Name is the step's name in its flow.
+	Name string
+	// Spec is the step's policies as data, the same as in the plan.
+	Spec policies.Spec
+	// Run calls the author's function; state is a *S.
+	Run func(ctx context.Context, state any) error
+	// RetryIf is Retry.RetryIf, nil when there is none.
+	RetryIf func(error) bool
+	// Catch is the catch function, nil when there is none.
+	Catch *policies.CatchPolicy
+	// Cards are the reports made when the task ends.
+	Cards []CardSpec
+}
+
+// Option is something a step is given besides its function: a [policies.Retry],
+// [policies.Timeout], [policies.Catch] or a card.
+type Option interface{ StepOption() }
+
+// New defines a flow that runs its nodes one after the other. The name is the flow's durable
+// identity: the Temporal workflow type and a folder in the store.
+//
+// New never fails. [Flow.Check] reports every mistake at once; the worker, the starter and the
+// test kit call it before anything runs.
+func New[S any](name string, nodes ...Node[S]) *Flow {
+	f := &Flow{name: name, state: reflect.TypeFor[S](), root: Seq(nodes...).n}
+	if !legalFlow.MatchString(name) {
+		f.errs = append(f.errs, fmt.Errorf("flow name %q is not allowed (use a letter, then up to 127 letters, digits, _ or -)", name))
+	}
+	if f.state.Kind() != reflect.Struct {
+		f.errs = append(f.errs, fmt.Errorf("flow %q: state type %s is not a struct (its exported fields are the artifacts)", name, f.state))
+		return f
+	}
+	schema, err := artifacts.SchemaOf(f.state)
+	if err != nil {
+		f.errs = append(f.errs, fmt.Errorf("flow %q: %w", name, err))
+	} else {
+		f.schema = schema
+		var errs []error
+		f.params, errs = bindParams(schema)
+		for _, err := range errs {
+			f.errs = append(f.errs, fmt.Errorf("flow %q: %w", name, err))
+		}
+	}
+	f.errs = append(f.errs, checkGraph(f)...)
+	return f
+}
+
+// Step is one step: a plain function that reads and sets fields of the state.
+//
+// The name is the step's durable identity within its flow: records, logs and the Web UI carry it.
+// A step without options is tried once; see [policies.Retry], [policies.Timeout] and [policies.Catch].
+func Step[S any](name string, fn func(context.Context, *S) error, options ...Option) Node[S] {
+	def := &StepDef{Name: name}
+	n := &node{kind: KindStep, name: name, step: def}
+	if fn == nil {
+		n.errs = append(n.errs, fmt.Errorf("step %q has no function", name))
+	}
+	def.Run = func(ctx context.Context, state any) error { return fn(ctx, state.(*S)) }
+
+	var (
+		retry   *policies.Retry
+		timeout *policies.Timeout
+		catch   *policies.CatchPolicy
+	)
+	twice := func(what string) {
+		n.errs = append(n.errs, fmt.Errorf("step %q has two %s policies (keep one)", name, what))
+	}
+	for _, o := range options {
+		switch o := o.(type) {
+		case policies.Retry:
+			if retry != nil {
+				twice("retry")
+			}
+			retry = &o
+			def.RetryIf = o.RetryIf
+		case policies.Timeout:
+			if timeout != nil {
+				twice("timeout")
+			}
+			timeout = &o
+		case policies.CatchPolicy:
+			if catch != nil {
+				twice("catch")
+			}
+			if t := reflect.TypeFor[S](); o.StateType() != t {
+				n.errs = append(n.errs, fmt.Errorf("step %q catches for state type %s, the flow's is %s (take *%s in the catch function)", name, o.StateType(), t, t.Name()))
+			}
+			catch = &o
+		case CardSpec:
+			def.Cards = append(def.Cards, o)
+		default:
+			n.errs = append(n.errs, fmt.Errorf("step %q: option of type %T is not known", name, o))
+		}
+	}
+	def.Catch = catch
+	def.Spec = policies.NewSpec(retry, timeout, catch)
+	if err := def.Spec.Validate(); err != nil {
+		n.errs = append(n.errs, fmt.Errorf("step %q: %w", name, err))
+	}
+	n.errs = append(n.errs, checkCards(name, def.Cards)...)
+	return Node[S]{n}
+}
+
+// Seq runs nodes one after the other. A flow is itself a sequence; Seq is for putting
+// several steps where a shape takes one node.
+func Seq[S any](nodes ...Node[S]) Node[S] {
+	n := &node{kind: KindSeq}
+	for _, child := range nodes {
+		if child.n == nil {
+			n.errs = append(n.errs, errors.New("a node of a sequence is empty (make nodes with flow.Step or flow.Seq)"))
+			continue
+		}
+		n.nodes = append(n.nodes, child.n)
+	}
+	return Node[S]{n}
+}
+
+// Name is the flow's name.
+func (f *Flow) Name() string { return f.name }
+
+// Check reports every mistake in the definition as one joined error, in the order of
+// definition: illegal or duplicate names, fields of types that cannot be stored, bad tags,
+// policies that make no sense, a catch for another state type. It returns nil for a sound flow.
+func (f *Flow) Check() error { return errors.Join(f.errs...) }
+
+// Schema describes the state's artifacts. It is nil while Check fails.
+func (f *Flow) Schema() *artifacts.Schema { return f.schema }
+
+// NewState returns a new zero state, a *S.
+func (f *Flow) NewState() any { return reflect.New(f.state).Interface() }
+
+// Steps lists the steps in order of definition.
+func (f *Flow) Steps() []*StepDef {
+	var steps []*StepDef
+	f.root.walk(func(n *node) {
+		if n.kind == KindStep {
+			steps = append(steps, n.step)
+		}
+	})
+	return steps
+}
+
+func (n *node) walk(visit func(*node)) {
+	visit(n)
+	for _, child := range n.nodes {
+		child.walk(visit)
+	}
+}
+
+// Names become workflow types, activity types, folders and flags, so they are kept to what
+// every one of those takes as it is.
+var (
+	legalFlow = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,127}$`)
+	legalStep = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
+	legalCard = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+)
+
+func checkGraph(f *Flow) []error {
+	var errs []error
+	seen := map[string]string{} // lower-cased: folders may not tell case apart
+	f.root.walk(func(n *node) {
+		for _, err := range n.errs {
+			errs = append(errs, fmt.Errorf("flow %q: %w", f.name, err))
+		}
+		if n.kind != KindStep {
+			return
+		}
+		if !legalStep.MatchString(n.name) {
+			errs = append(errs, fmt.Errorf("flow %q: step name %q is not allowed (use a letter, then up to 63 letters, digits, _ or -)", f.name, n.name))
+		}
+		switch first, dup := seen[strings.ToLower(n.name)]; {
+		case dup && first == n.name:
+			errs = append(errs, fmt.Errorf("flow %q: two steps are named %q (rename one)", f.name, n.name))
+		case dup:
+			errs = append(errs, fmt.Errorf("flow %q: steps %q and %q differ only in case (rename one)", f.name, first, n.name))
+		default:
+			seen[strings.ToLower(n.name)] = n.name
+		}
+	})
+	if len(seen) == 0 {
+		errs = append(errs, fmt.Errorf("flow %q has no steps (add flow.Step)", f.name))
+	}
+	return errs
+}

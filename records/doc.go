@@ -1,0 +1,13 @@
+// Package records holds the documents that describe a run in a store, and their keys.
+//
+//	flows/<Flow>/<run>/run.json                              what was started: plan, parameters, origin (written once)
+//	flows/<Flow>/<run>/tasks/<step>/<index>.json             what a task produced (written once, last: the task is finished if and only if it exists)
+//	flows/<Flow>/<run>/attempts/<step>/<index>/<n>.json      an attempt that failed or was lost
+//	flows/<Flow>/<run>/logs/<step>/<index>/<n>.log           the lines of an attempt, JSON, one object each
+//	flows/<Flow>/<run>/cards/<step>/<index>/<name>.html      reports
+//	flows/<Flow>/<run>/end.json                              how the run ended (written once)
+//
+// The documents alone are enough to read a run back and to resume it after Temporal has forgotten it.
+// They are JSON, so that a person with nothing but the store can read them; unknown fields are ignored,
+// so that a newer Stepwell may add some.
+package records
