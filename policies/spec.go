@@ -1,0 +1,189 @@
+package policies
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+)
+
+var errNoCatch = errors.New("catch has no function (give policies.Catch one)")
+
+// Spec is a step's policies as plain data, with the defaults filled in: what the plan of a flow
+// carries. Make one with [NewSpec]. It is immutable by convention and safe for concurrent use.
+type Spec struct {
+	// The fields of Retry; see there. Lost is the number that is tolerated: 0 means none here.
+	MaximumAttempts    int           `json:"maximum_attempts"`
+	InitialInterval    time.Duration `json:"-"`
+	BackoffCoefficient float64       `json:"backoff_coefficient"`
+	MaximumInterval    time.Duration `json:"-"`
+	Jitter             Jitter        `json:"jitter"`
+	NonRetryable       []string      `json:"non_retryable,omitempty"`
+	Lost               int           `json:"lost"`
+	// HasRetryIf says that the step has a Retry.RetryIf function.
+	HasRetryIf bool `json:"has_retry_if,omitempty"`
+
+	// Timeout is the step's timeouts, zero where the step sets none.
+	Timeout Timeout `json:"timeout,omitzero"`
+	// Catch says that the step has a catch function.
+	Catch bool `json:"catch,omitempty"`
+
+	mistakes []error // what shows only before the defaults are filled in
+}
+
+// NewSpec resolves a step's policies; nil stands for a policy that the step does not have. It
+// keeps what makes no sense as it is, for [Spec.Validate] to report.
+func NewSpec(r *Retry, t *Timeout, c *CatchPolicy) Spec {
+	if r == nil {
+		r = &Retry{}
+	}
+	s := Spec{
+		MaximumAttempts:    or(r.MaximumAttempts, defaultAttempts),
+		InitialInterval:    or(r.InitialInterval, defaultInterval),
+		BackoffCoefficient: or(r.BackoffCoefficient, defaultCoefficient),
+		MaximumInterval:    r.MaximumInterval,
+		Jitter:             r.Jitter,
+		NonRetryable:       slices.Clone(r.NonRetryable),
+		Lost:               max(or(r.Lost, defaultLost), 0),
+		HasRetryIf:         r.RetryIf != nil,
+		Catch:              c != nil,
+	}
+	if s.MaximumInterval == 0 {
+		s.MaximumInterval = toDuration(defaultMaximum * float64(s.InitialInterval))
+	}
+	if r.MaximumAttempts == 0 {
+		if set := idleFields(r); len(set) > 0 {
+			s.mistakes = append(s.mistakes, fmt.Errorf("retry sets %s but not MaximumAttempts, so there is one attempt only (set MaximumAttempts, the first try included)", strings.Join(set, ", ")))
+		}
+	}
+	if t != nil {
+		s.Timeout = *t
+	}
+	if c != nil && c.call == nil {
+		s.mistakes = append(s.mistakes, errNoCatch)
+	}
+	return s
+}
+
+func or[T comparable](v, ifZero T) T {
+	var zero T
+	if v == zero {
+		return ifZero
+	}
+	return v
+}
+
+// idleFields names the fields that do nothing when there is one attempt only.
+func idleFields(r *Retry) []string {
+	var set []string
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"InitialInterval", r.InitialInterval != 0},
+		{"BackoffCoefficient", r.BackoffCoefficient != 0},
+		{"MaximumInterval", r.MaximumInterval != 0},
+		{"Jitter", r.Jitter != 0},
+		{"NonRetryable", len(r.NonRetryable) > 0},
+		{"RetryIf", r.RetryIf != nil},
+	} {
+		if f.set {
+			set = append(set, f.name)
+		}
+	}
+	return set
+}
+
+// Validate reports everything in the policies that makes no sense, as one joined error in the
+// order of the fields. It returns nil for sound policies.
+func (s Spec) Validate() error {
+	errs := slices.Clone(s.mistakes)
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if s.MaximumAttempts < 1 {
+		bad("retry: MaximumAttempts is %d (use 1 or more, the first try included)", s.MaximumAttempts)
+	}
+	checkDuration(bad, "retry: InitialInterval", s.InitialInterval)
+	if !(s.BackoffCoefficient >= 1) || math.IsInf(s.BackoffCoefficient, 0) {
+		bad("retry: BackoffCoefficient is %v (use 1 for equal waits, 2 for doubling ones)", s.BackoffCoefficient)
+	}
+	checkDuration(bad, "retry: MaximumInterval", s.MaximumInterval)
+	if s.InitialInterval > 0 && s.MaximumInterval > 0 && s.MaximumInterval < s.InitialInterval {
+		bad("retry: MaximumInterval %s is shorter than InitialInterval %s (make it longer or leave it out)", s.MaximumInterval, s.InitialInterval)
+	}
+	if int(s.Jitter) >= len(jitterNames) {
+		bad("retry: %s is not a jitter (use FullJitter, EqualJitter or NoJitter)", s.Jitter)
+	}
+	for _, name := range s.NonRetryable {
+		pkg, typ, qualified := strings.Cut(name, ".")
+		switch {
+		case strings.TrimSpace(name) != name || name == "":
+			bad("retry: NonRetryable has the name %q (use a class or the Go type of an error)", name)
+		case strings.HasPrefix(name, "*"):
+			bad("retry: NonRetryable has the name %q (leave out the *: types are named without pointers)", name)
+		case qualified && !strings.Contains(pkg, "["):
+			bad("retry: NonRetryable has the name %q (write %q: types are named without their package)", name, typ)
+		case Lost.named(name):
+			bad("retry: NonRetryable names the class Lost, which has its own budget (set Lost to -1)")
+		}
+	}
+
+	t := s.Timeout
+	checkDuration(bad, "timeout: Attempt", t.Attempt)
+	checkDuration(bad, "timeout: Total", t.Total)
+	checkDuration(bad, "timeout: Queue", t.Queue)
+	checkDuration(bad, "timeout: Heartbeat", t.Heartbeat)
+	if t.Total > 0 {
+		if t.Attempt > t.Total {
+			bad("timeout: Attempt %s is longer than Total %s, which covers all attempts (make Total longer)", t.Attempt, t.Total)
+		}
+		if t.Queue > t.Total {
+			bad("timeout: Queue %s is longer than Total %s, which covers the wait for a worker (make Total longer)", t.Queue, t.Total)
+		}
+		if t.Heartbeat > t.Total {
+			bad("timeout: Heartbeat %s is longer than Total %s, so a lost worker would be noticed too late (make it shorter)", t.Heartbeat, t.Total)
+		}
+		if s.MaximumAttempts > 1 && s.InitialInterval >= t.Total {
+			bad("timeout: Total %s leaves no time for a second attempt after InitialInterval %s (make Total longer)", t.Total, s.InitialInterval)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// checkDuration refuses negative durations and numbers without a unit: InitialInterval: 2 is two
+// nanoseconds.
+func checkDuration(bad func(string, ...any), name string, d time.Duration) {
+	switch {
+	case d < 0:
+		bad("%s is %s (durations cannot be negative)", name, d)
+	case d > 0 && d < time.Millisecond:
+		bad("%s is %s (a number needs a unit, such as %d*time.Second)", name, d, d.Nanoseconds())
+	}
+}
+
+type plainSpec Spec
+
+type specJSON struct {
+	plainSpec
+	InitialInterval duration `json:"initial_interval"`
+	MaximumInterval duration `json:"maximum_interval"`
+}
+
+// MarshalJSON writes durations as text, such as "2m0s".
+func (s Spec) MarshalJSON() ([]byte, error) {
+	return json.Marshal(specJSON{plainSpec(s), duration(s.InitialInterval), duration(s.MaximumInterval)})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (s *Spec) UnmarshalJSON(b []byte) error {
+	var in specJSON
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	*s = Spec(in.plainSpec)
+	s.InitialInterval, s.MaximumInterval = time.Duration(in.InitialInterval), time.Duration(in.MaximumInterval)
+	return nil
+}
