@@ -1,0 +1,255 @@
+package cards
+
+import (
+	"crypto/sha256"
+	_ "embed"
+	"encoding/base64"
+	"fmt"
+	"html/template"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// Limits of the default card. What is left out is said on the card.
+const (
+	maxPreviewRunes = 2000
+	maxErrorRunes   = 4000
+	maxAttempts     = 100
+	maxLogLines     = 500
+	maxLineRunes    = 2000
+)
+
+// Default is the card "default": what the task was and how it ended, the step's own components, the artifacts with
+// those it set marked, the parameters, every attempt with its error and the wait after it, and the end of the log.
+func Default() flow.CardSpec {
+	return flow.CardSpec{Name: "default", Render: render}
+}
+
+var (
+	//go:embed card.css
+	styleSheet string
+	//go:embed card.html
+	pageText string
+
+	page = template.Must(template.New("card").Parse(pageText))
+
+	// The policy names the style sheet by its digest, so the digest must be of exactly what stands between the tags.
+	styleElement = template.HTML("<style>" + styleSheet + "</style>") //nolint:gosec // a constant of this package
+	policy       = contentPolicy(styleSheet)
+)
+
+// contentPolicy forbids everything but one style sheet and images inside the page: no script, no style attribute,
+// no request to anywhere, no form, no other base address.
+func contentPolicy(style string) string {
+	sum := sha256.Sum256([]byte(style))
+	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
+		"'; img-src data:; base-uri 'none'; form-action 'none'"
+}
+
+// The view is the card as the template shows it: text that is ready, and nothing else.
+type view struct {
+	Policy, Title string
+	Style         template.HTML
+	Path          []string
+	Task          string
+	Outcome       string
+	Facts         []fact
+	Failure       *failureView
+	Components    []template.HTML
+	Artifacts     []valueView
+	Params        []valueView
+	Attempts      []attemptView
+	Earlier       int // attempts left out
+	Log           string
+	LogLines      int
+	LogEarlier    int // log lines left out
+}
+
+type fact struct{ Name, Value string }
+
+type failureView struct{ Class, Type, Message, Stack, Facts string }
+
+type valueView struct {
+	Name, Type, Size, Preview, Digest string
+	Changed                           bool
+}
+
+type attemptView struct {
+	Number                   int
+	Outcome, Tone            string
+	Took, Error, Class, Wait string
+}
+
+func render(w io.Writer, d *flow.CardData) error {
+	v := view{
+		Policy:     policy,
+		Style:      styleElement,
+		Task:       clean(d.Info.Task),
+		Outcome:    clean(d.Outcome),
+		Facts:      facts(d),
+		Failure:    failureOf(d.Failure),
+		Components: componentsOf(d.Components),
+		Artifacts:  valuesOf(d.Artifacts),
+		Params:     valuesOf(d.Params),
+	}
+	if v.Task == "" {
+		v.Task = clean(d.Info.Step)
+	}
+	v.Path = []string{clean(d.Info.Flow), clean(d.Info.Run), clean(d.Info.Step)}
+	v.Title = strings.Trim(fmt.Sprintf("%s · %s · %s", v.Task, v.Path[0], v.Outcome), " ·")
+	// What the task set comes first.
+	slices.SortStableFunc(v.Artifacts, func(a, b valueView) int {
+		switch {
+		case a.Changed == b.Changed:
+			return 0
+		case a.Changed:
+			return -1
+		}
+		return 1
+	})
+	v.Earlier = max(0, len(d.Attempts)-maxAttempts)
+	for _, a := range d.Attempts[v.Earlier:] {
+		v.Attempts = append(v.Attempts, attemptOf(a))
+	}
+	v.LogEarlier = max(0, len(d.Log)-maxLogLines)
+	lines := make([]string, 0, len(d.Log)-v.LogEarlier)
+	for _, line := range d.Log[v.LogEarlier:] {
+		lines = append(lines, clean(cut(strings.TrimRight(line, "\r\n"), maxLineRunes)))
+	}
+	v.Log, v.LogLines = strings.Join(lines, "\n"), len(lines)
+	if err := page.Execute(w, v); err != nil {
+		return fmt.Errorf("write the card of %q: %w", d.Info.Task, err)
+	}
+	return nil
+}
+
+func facts(d *flow.CardData) []fact {
+	var facts []fact
+	add := func(name, value string) {
+		if value != "" {
+			facts = append(facts, fact{name, clean(value)})
+		}
+	}
+	if !d.Started.IsZero() && !d.Ended.IsZero() {
+		add("Duration", duration(d.Ended.Sub(d.Started)))
+	}
+	if n := len(d.Attempts); n > 0 {
+		add("Attempts", fmt.Sprint(n))
+	}
+	add("Started", instant(d.Started))
+	add("Ended", instant(d.Ended))
+	add("Worker", d.Worker)
+	add("Resumed from", d.Info.Origin)
+	add("Tags", strings.Join(d.Info.Tags, ", "))
+	return facts
+}
+
+func instant(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format("2006-01-02 15:04:05 UTC")
+}
+
+func failureOf(f *policies.Failure) *failureView {
+	if f == nil {
+		return nil
+	}
+	v := &failureView{
+		Class:   clean(string(f.Class)),
+		Type:    clean(f.Type),
+		Message: clean(cut(f.Message, maxErrorRunes)),
+		Stack:   clean(f.Stack),
+	}
+	if v.Message == "" {
+		v.Message = "the error has no message"
+	}
+	var parts []string
+	if f.Attempt > 0 {
+		parts = append(parts, fmt.Sprintf("attempt %d", f.Attempt))
+	}
+	if f.CodeFailures > 0 {
+		parts = append(parts, fmt.Sprintf("failed in code %s", times(f.CodeFailures)))
+	}
+	if f.LostAttempts > 0 {
+		parts = append(parts, fmt.Sprintf("lost with a worker %s", times(f.LostAttempts)))
+	}
+	v.Facts = strings.Join(parts, ", ")
+	return v
+}
+
+func times(n int) string {
+	switch n {
+	case 1:
+		return "once"
+	case 2:
+		return "twice"
+	}
+	return fmt.Sprintf("%d times", n)
+}
+
+// componentsOf renders what the step appended. A component that panics, or is nil, leaves a note in its place.
+func componentsOf(components []flow.Component) []template.HTML {
+	out := make([]template.HTML, 0, len(components))
+	for i, c := range components {
+		out = append(out, componentHTML(i, c))
+	}
+	return out
+}
+
+func componentHTML(i int, c flow.Component) (out template.HTML) {
+	defer func() {
+		if r := recover(); r != nil {
+			out = note("component %d (%T) could not be shown: %v", i, c, r)
+		}
+	}()
+	if c == nil {
+		return note("component %d is nil", i)
+	}
+	return template.HTML(strings.ToValidUTF8(string(c.CardHTML()), "\ufffd")) //nolint:gosec // flow.Component's contract
+}
+
+func valuesOf(values []flow.CardValue) []valueView {
+	out := make([]valueView, len(values))
+	for i, v := range values {
+		out[i] = valueView{
+			Name: clean(v.Name), Type: clean(v.Type), Preview: clean(cut(v.Preview, maxPreviewRunes)),
+			Digest: clean(v.Digest), Changed: v.Changed,
+		}
+		if v.Size > 0 {
+			out[i].Size = bytes(v.Size)
+		}
+	}
+	return out
+}
+
+func attemptOf(a flow.CardAttempt) attemptView {
+	v := attemptView{Number: a.Number, Outcome: clean(a.Outcome), Tone: "bad"}
+	switch a.Outcome {
+	case "completed":
+		v.Tone = "good"
+	case "":
+		v.Outcome, v.Tone = "running", "quiet"
+	}
+	if !a.Started.IsZero() && !a.Ended.IsZero() {
+		v.Took = duration(a.Ended.Sub(a.Started))
+	}
+	if a.Failure != nil {
+		v.Class, v.Error = clean(string(a.Failure.Class)), clean(cut(a.Failure.Message, maxErrorRunes))
+	}
+	reason := clean(a.Reason)
+	switch {
+	case a.Delay > 0 && reason != "":
+		v.Wait = fmt.Sprintf("waited %s: %s", duration(a.Delay), reason)
+	case a.Delay > 0:
+		v.Wait = "waited " + duration(a.Delay)
+	default:
+		v.Wait = reason
+	}
+	return v
+}

@@ -1,0 +1,264 @@
+package cards
+
+import (
+	"fmt"
+	"html/template"
+	"math"
+	"reflect"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Limits keep a card readable and its file small, whatever a step puts on it.
+const (
+	maxTableRows = 500
+	maxCellRunes = 2000
+)
+
+// ValueBox shows one figure large, with its name. Boxes that follow each other stand side by side.
+type ValueBox struct {
+	Label string
+	// Value is the figure. Floats are shown with four significant digits; to choose the digits, format
+	// the value and pass the string.
+	Value any
+	// Note is a smaller line below the value. Defaults to none.
+	Note string
+}
+
+var valueBox = template.Must(template.New("valuebox").Parse(
+	`<div class="box"><dl><dt>{{.Label}}</dt><dd>{{.Value}}</dd></dl>{{with .Note}}<p>{{.}}</p>{{end}}</div>`))
+
+// CardHTML implements [flow.Component].
+func (b ValueBox) CardHTML() template.HTML {
+	value, _ := cell(b.Value)
+	return execute(valueBox, struct{ Label, Value, Note string }{clean(b.Label), value, clean(b.Note)})
+}
+
+// Table shows rows of values. Columns in which every value is a number are aligned to the right. After 500 rows
+// the table ends with a line that says how many were left out.
+type Table struct {
+	// Caption says what the table shows. Defaults to none.
+	Caption string
+	// Columns are the headers. Rows may be shorter or longer than this.
+	Columns []string
+	// Rows hold strings, numbers, booleans, [time.Time], [time.Duration], [fmt.Stringer], errors or nil; anything
+	// else is shown as fmt.Sprint shows it.
+	Rows [][]any
+}
+
+var table = template.Must(template.New("table").Parse(
+	`<div class="scroll wide" role="region" aria-label="{{.Label}}" tabindex="0"><table>` +
+		`{{with .Caption}}<caption>{{.}}</caption>{{end}}` +
+		`<thead><tr>{{range .Columns}}<th scope="col"{{if .Number}} class="n"{{end}}>{{.Text}}</th>{{end}}</tr></thead>` +
+		`<tbody>{{range .Rows}}<tr>{{range .}}<td{{if .Number}} class="n"{{end}}>{{.Text}}</td>{{end}}</tr>{{else}}` +
+		`<tr><td colspan="{{.Width}}" class="quiet">no rows</td></tr>{{end}}</tbody></table>` +
+		`{{with .More}}<p class="quiet">{{.}}</p>{{end}}</div>`))
+
+type tableCell struct {
+	Text   string
+	Number bool
+}
+
+// CardHTML implements [flow.Component].
+func (t Table) CardHTML() template.HTML {
+	width := len(t.Columns)
+	for _, r := range t.Rows {
+		width = max(width, len(r))
+	}
+	columns := make([]tableCell, width)
+	for i := range columns {
+		if i < len(t.Columns) {
+			columns[i].Text = clean(t.Columns[i])
+		}
+		columns[i].Number = len(t.Rows) > 0
+	}
+	shown := t.Rows[:min(len(t.Rows), maxTableRows)]
+	rows := make([][]tableCell, len(shown))
+	for i, r := range shown {
+		rows[i] = make([]tableCell, width)
+		for j, v := range r {
+			text, number := cell(v)
+			rows[i][j].Text = text
+			columns[j].Number = columns[j].Number && (number || v == nil)
+		}
+	}
+	for _, r := range rows {
+		for j := range r {
+			r[j].Number = columns[j].Number
+		}
+	}
+	data := struct {
+		Label, Caption, More string
+		Columns              []tableCell
+		Rows                 [][]tableCell
+		Width                int
+	}{Label: "table", Caption: clean(t.Caption), Columns: columns, Rows: rows, Width: max(width, 1)}
+	if data.Caption != "" {
+		data.Label = data.Caption
+	}
+	if left := len(t.Rows) - len(shown); left > 0 {
+		data.More = fmt.Sprintf("… and %d more rows", left)
+	}
+	return execute(table, data)
+}
+
+// cell returns a value as text, and whether it is a number.
+func cell(v any) (text string, number bool) {
+	switch v := v.(type) {
+	case nil:
+		return "–", false
+	case string:
+		return clean(cut(v, maxCellRunes)), false
+	case time.Time:
+		return v.Format(time.RFC3339), false
+	case time.Duration:
+		return duration(v), true
+	case error, fmt.Stringer:
+		return clean(cut(fmt.Sprint(v), maxCellRunes)), false
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Float32, reflect.Float64:
+		return number4(r.Float()), true
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return grouped(strconv.FormatInt(r.Int(), 10)), true
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return grouped(strconv.FormatUint(r.Uint(), 10)), true
+	}
+	return clean(cut(fmt.Sprint(v), maxCellRunes)), false
+}
+
+// number4 writes a float with four significant digits and every digit before the point, and with a true minus sign.
+func number4(f float64) string {
+	switch a := math.Abs(f); {
+	case math.IsNaN(f) || math.IsInf(f, 0):
+		return strconv.FormatFloat(f, 'g', -1, 64)
+	case f == 0:
+		return "0"
+	case a >= 1e9 || a < 1e-4:
+		return minus(strconv.FormatFloat(f, 'g', 4, 64))
+	case a >= 1000:
+		return grouped(strconv.FormatFloat(f, 'f', 0, 64))
+	default:
+		digits := 3 - int(math.Floor(math.Log10(a)))
+		return minus(strconv.FormatFloat(f, 'f', digits, 64))
+	}
+}
+
+func minus(s string) string { return strings.ReplaceAll(s, "-", "−") }
+
+// grouped puts a narrow no-break space between groups of three digits, from five digits on.
+func grouped(s string) string {
+	sign := ""
+	if rest, ok := strings.CutPrefix(s, "-"); ok {
+		sign, s = "−", rest
+	}
+	if len(s) < 5 {
+		return sign + s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		if i > 0 && (len(s)-i)%3 == 0 {
+			b.WriteRune('\u202f')
+		}
+		b.WriteRune(r)
+	}
+	return sign + b.String()
+}
+
+// duration writes a duration with about three digits: "850 ms", "2.71 s", "3 m 20 s", "2 h 5 m".
+func duration(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "−" + duration(-max(d, -math.MaxInt64))
+	case d == 0:
+		return "0 s"
+	case d < time.Microsecond:
+		return fmt.Sprintf("%d ns", d.Nanoseconds())
+	case d < time.Millisecond:
+		return fmt.Sprintf("%d µs", d.Microseconds())
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return strconv.FormatFloat(math.Floor(d.Seconds()*100)/100, 'f', -1, 64) + " s"
+	case d < time.Hour:
+		return fmt.Sprintf("%d m %d s", d/time.Minute, d%time.Minute/time.Second)
+	default:
+		return fmt.Sprintf("%d h %d m", d/time.Hour, d%time.Hour/time.Minute)
+	}
+}
+
+// bytes writes a size with binary prefixes.
+func bytes(n int64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	f, unit := float64(n)/1024, 0
+	for f >= 1024 && unit < 3 {
+		f, unit = f/1024, unit+1
+	}
+	return fmt.Sprintf("%.1f %ciB", f, "KMGT"[unit])
+}
+
+// cut shortens s to n runes and says how much it left out.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	runes := utf8.RuneCountInString(s)
+	if runes <= n {
+		return s
+	}
+	end := 0
+	for range n {
+		_, size := utf8.DecodeRuneInString(s[end:])
+		end += size
+	}
+	return fmt.Sprintf("%s… (%d more characters)", s[:end], runes-n)
+}
+
+// short makes s a label of one line and at most n runes.
+func short(s string, n int) string {
+	runes := []rune(strings.Join(strings.Fields(clean(s)), " "))
+	if len(runes) <= n {
+		return string(runes)
+	}
+	return string(runes[:n-1]) + "…"
+}
+
+// ansi matches the escape sequences that terminal programs colour their lines with.
+var ansi = regexp.MustCompile("\x1b\\[[0-9;?]*[ -/]*[@-~]")
+
+// clean makes text fit to be shown: valid UTF-8, without terminal colours and without control characters, among
+// them those that turn the direction of the text around and so make it read as something else.
+func clean(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r == '\n' || r == '\t':
+			return r
+		case unicode.IsControl(r):
+			return -1
+		case r >= '\u202a' && r <= '\u202e', r >= '\u2066' && r <= '\u2069':
+			return -1
+		}
+		return r
+	}, ansi.ReplaceAllString(strings.ToValidUTF8(s, "\ufffd"), ""))
+}
+
+// execute runs one of this package's own templates over plain strings, which cannot fail.
+func execute(t *template.Template, data any) template.HTML {
+	var b strings.Builder
+	if err := t.Execute(&b, data); err != nil {
+		return note("%v", err)
+	}
+	return template.HTML(b.String()) //nolint:gosec // the output of html/template is escaped
+}
+
+// note says on the card what could not be shown.
+func note(format string, args ...any) template.HTML {
+	text := template.HTMLEscapeString(clean(fmt.Sprintf(format, args...)))
+	return template.HTML(`<p class="note wide">` + text + `</p>`) //nolint:gosec // escaped in the line above
+}

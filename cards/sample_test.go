@@ -1,0 +1,117 @@
+package cards
+
+import (
+	"math"
+	"time"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// sample is a task that shows every part of the default card.
+func sample() *flow.CardData {
+	start := time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
+	at := func(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
+	down := &policies.Failure{Class: policies.Transient, Type: "errorString", Message: "registry: 503 service unavailable", Attempt: 1}
+	busy := &policies.Failure{Class: policies.RateLimited, Type: "errorString", Message: "registry: 429 too many requests", RetryAfter: 2 * time.Second, Attempt: 2}
+
+	loss := make([]float64, 40)
+	for i := range loss {
+		loss[i] = 0.9*math.Exp(-float64(i)/9) + 0.12 + 0.02*math.Sin(float64(i)*1.7)
+	}
+	var rocX, rocY []float64
+	for i := range 101 {
+		x := float64(i) / 100
+		rocX, rocY = append(rocX, x), append(rocY, math.Pow(x, 0.35))
+	}
+	var dots, fit, residuals []float64
+	for i := range 120 {
+		x := float64(i) / 12
+		e := math.Sin(float64(i*i)*0.37) * 1.1
+		fit, dots, residuals = append(fit, x), append(dots, 0.8*x+1+e), append(residuals, e)
+	}
+	return &flow.CardData{
+		Info: flow.Info{
+			Flow: "TrainFlow", Run: "20260314-092650-k7qd", Step: "evaluate", Task: "evaluate", Attempt: 3,
+			Origin: "20260313-180211-p2xm", Tags: []string{"nightly", "model=v2"},
+		},
+		Outcome: "completed",
+		Worker:  "worker-1@build-7",
+		Started: at(0), Ended: at(9.412),
+		Params: []flow.CardValue{
+			{Name: "alpha", Type: "float64", Preview: "0.5", Size: 9},
+			{Name: "data", Type: "string", Preview: `"s3://warehouse/flights/2026-03.parquet"`, Size: 41},
+		},
+		Artifacts: []flow.CardValue{
+			{Name: "Table", Type: "artifacts.Ref[train.Table]", Preview: "ref of 1.8 MiB", Size: 1_887_436, Digest: "sha256:1f0c"},
+			{Name: "AUC", Type: "float64", Preview: "0.7412", Size: 9, Digest: "sha256:ab12", Changed: true},
+			{Name: "Classes", Type: "[]string", Preview: `["on time", "delayed", "cancelled", "diverted"]`, Size: 38, Digest: "sha256:9d3e"},
+			{Name: "Confusion", Type: "[][]int", Preview: "[[2310, 190], [402, 598]]", Size: 21, Digest: "sha256:77aa", Changed: true},
+		},
+		Attempts: []flow.CardAttempt{
+			{Number: 1, Outcome: "failed", Started: at(0), Ended: at(0.214), Failure: down, Delay: 710 * time.Millisecond, Reason: "exponential 1s, full jitter drew 710ms"},
+			{Number: 2, Outcome: "failed", Started: at(0.93), Ended: at(1.018), Failure: busy, Delay: 2 * time.Second, Reason: "asked for 2s by the error"},
+			{Number: 3, Outcome: "completed", Started: at(3.02), Ended: at(9.412)},
+		},
+		Components: []flow.Component{
+			Markdown("The new model **beats** the one in use. Details are in the [notebook](https://example.com/notebook).\n\n" +
+				"| split | rows |\n|:--|--:|\n| training | 16000 |\n| held out | 4000 |\n"),
+			ValueBox{Label: "AUC", Value: 0.7412, Note: "chance: 0.5"},
+			ValueBox{Label: "Rows", Value: 20000, Note: "4000 held out"},
+			ValueBox{Label: "Slowest batch", Value: 2710 * time.Millisecond},
+			ValueBox{Label: "Model", Value: "logistic"},
+			Plot{
+				Title: "ROC curve", XLabel: "false positive rate", YLabel: "true positive rate", Square: true,
+				XRange: Range{Max: 1}, YRange: Range{Max: 1},
+				Layers: []Layer{Diagonal("chance"), Line{Name: "model", X: rocX, Y: rocY}},
+			},
+			Plot{Title: "Loss", XLabel: "epoch", YLabel: "log loss", Layers: []Layer{
+				Line{Name: "training", Y: loss},
+				Line{Name: "held out", Y: shift(loss, 0.06)},
+				AtY("goal", 0.2),
+			}},
+			Plot{Title: "Fit", XLabel: "x", YLabel: "y", Layers: []Layer{
+				Scatter{Name: "measured", X: fit, Y: dots}, Line{Name: "fitted", X: []float64{0, 10}, Y: []float64{1, 9}},
+			}},
+			Plot{Title: "Residuals", XLabel: "minutes", YLabel: "count", Layers: []Layer{Histogram{Values: residuals, Bins: 12}, AtX("zero", 0)}},
+			Plot{Title: "Rows by class", YLabel: "rows", Layers: []Layer{
+				Bars{Name: "March", Labels: []string{"on time", "late", "lost"}, Values: []float64{12000, 5400, 310}},
+				Bars{Name: "April", Labels: []string{"on time", "late", "lost"}, Values: []float64{12400, 4900, 280}},
+			}},
+			Plot{Title: "Weights", XLabel: "log odds", Layers: []Layer{
+				Bars{Labels: []string{"leaves 17–20 h", "rate of the origin", "rate of the destination", "distance", "Saturday"}, Values: []float64{0.46, 0.27, 0.24, 0.03, -0.11}},
+			}},
+			Table{Caption: "Coefficients", Columns: []string{"feature", "coefficient", "odds ratio"}, Rows: [][]any{
+				{"leaves 17–20 h", 0.4584, 1.5815}, {"rate of the origin", 0.2744, 1.3157}, {"Saturday", -0.1123, 0.8938},
+			}},
+		},
+		Log: []string{
+			"09:26:56.020 INFO evaluating rows=4000",
+			"09:26:59.871 WARN a batch was slow batch=17 took=2.71s",
+			"09:27:02.402 INFO evaluated auc=0.7412",
+		},
+	}
+}
+
+// failed is a task that ended in a panic.
+func failed() *flow.CardData {
+	d := sample()
+	d.Info.Step, d.Info.Task = "fit", "fit[3]"
+	d.Outcome = "failed"
+	d.Components = nil
+	d.Artifacts = d.Artifacts[:1]
+	d.Failure = &policies.Failure{
+		Class: policies.Bug, Type: "boundsError", Message: "runtime error: index out of range [3] with length 3", Attempt: 3, CodeFailures: 3, LostAttempts: 1,
+		Stack: "goroutine 42 [running]:\ngithub.com/acme/train.fit({0x14a8e60, 0xc0003})\n\t/src/train/fit.go:71 +0x1d4\nruntime.goexit()\n\t/usr/lib/go/src/runtime/asm_amd64.s:1771 +0x1",
+	}
+	d.Attempts[2] = flow.CardAttempt{Number: 3, Outcome: "failed", Started: d.Attempts[2].Started, Ended: d.Attempts[2].Ended, Failure: d.Failure, Reason: "attempts spent (3 of 3)"}
+	return d
+}
+
+func shift(values []float64, by float64) []float64 {
+	out := make([]float64, len(values))
+	for i, v := range values {
+		out[i] = v + by
+	}
+	return out
+}
