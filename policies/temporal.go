@@ -54,6 +54,15 @@ func (s Spec) ActivityOptions(d Defaults) workflow.ActivityOptions {
 	}
 }
 
+// CatchOptions are the options of the activity that runs the step's catch function. The function
+// is called once, and again only when its worker was lost. Timeout.Total and Timeout.Queue are left
+// out: a catch runs after they have passed, and because of it.
+func (s Spec) CatchOptions(d Defaults) workflow.ActivityOptions {
+	s.MaximumAttempts = 1
+	s.Timeout.Total, s.Timeout.Queue = 0, 0
+	return s.ActivityOptions(d)
+}
+
 // serverAttempts is both budgets together. It is never 0, which the server reads as without end.
 func (s Spec) serverAttempts() int32 {
 	code := min(int64(max(s.MaximumAttempts, 1)), math.MaxInt32)
