@@ -1,0 +1,84 @@
+package devserver
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"strconv"
+)
+
+// The range that free ports are taken from. It lies below the ranges that Linux (32768) and macOS (49152) give to
+// outgoing connections, so that none of those can sit on a port while the server restarts.
+const (
+	firstPort = 20000
+	lastPort  = 29999
+)
+
+// errPort is a port that could not be bound.
+var errPort = errors.New("port is taken by another program")
+
+// localhost is the only address that anything here binds.
+const localhost = "127.0.0.1"
+
+func hostPort(port int) string { return net.JoinHostPort(localhost, strconv.Itoa(port)) }
+
+// ports are the ports of one server.
+type ports struct {
+	frontend, webUI, history, matching, worker int
+}
+
+// portPicker finds free ports and holds them until release, so that it never gives one out twice.
+type portPicker struct {
+	next int
+	held []net.Listener
+}
+
+// newPortPicker starts at a place that depends on the directory: servers of different directories rarely compete.
+func newPortPicker(dir string) *portPicker {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(dir))
+	return &portPicker{next: firstPort + int(h.Sum32()%(lastPort-firstPort+1))}
+}
+
+// take holds one given port.
+func (p *portPicker) take(port int) error {
+	l, err := net.Listen("tcp", hostPort(port))
+	if err != nil {
+		return fmt.Errorf("port %d: %w (%w)", port, errPort, err)
+	}
+	p.held = append(p.held, l)
+	return nil
+}
+
+// free holds any free port.
+func (p *portPicker) free() (int, error) {
+	for range lastPort - firstPort + 1 {
+		port := p.next
+		if p.next++; p.next > lastPort {
+			p.next = firstPort
+		}
+		if p.take(port) == nil {
+			return port, nil
+		}
+	}
+	return 0, fmt.Errorf("no free port on %s between %d and %d", localhost, firstPort, lastPort)
+}
+
+// pick holds the wanted port, else the remembered one if it is free, else any free one.
+func (p *portPicker) pick(wanted, remembered int) (int, error) {
+	if wanted != 0 {
+		return wanted, p.take(wanted)
+	}
+	if remembered != 0 && p.take(remembered) == nil {
+		return remembered, nil
+	}
+	return p.free()
+}
+
+func (p *portPicker) release() {
+	for _, l := range p.held {
+		_ = l.Close()
+	}
+	p.held = nil
+}

@@ -1,0 +1,144 @@
+package devserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/server/common/authorization"
+	"go.temporal.io/server/common/cluster"
+	"go.temporal.io/server/common/config"
+	"go.temporal.io/server/common/membership/static"
+	"go.temporal.io/server/common/primitives"
+	"go.temporal.io/server/temporal"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+const (
+	clusterName = "stepwell"
+
+	// historyShards is fixed when a database is made. Writes of one shard are serialised: with one shard, a fan-out
+	// of child workflows is no faster than one run.
+	historyShards = 4
+)
+
+// startServer runs a Temporal server on the database. It returns once a client can start a workflow.
+func startServer(ctx context.Context, db *database, p ports, log logger) (temporal.Server, error) {
+	type result struct {
+		server temporal.Server
+		err    error
+	}
+	done := make(chan result, 1)
+	go func() {
+		r := result{err: errors.New("the server ended while it started")}
+		// Deferred, because a fatal error of the server ends this goroutine (see logger.Fatal).
+		defer func() {
+			if fatal := log.fatal.get(); fatal != nil && r.err != nil {
+				r.err = fatal
+			}
+			done <- r
+		}()
+		r.server, r.err = temporal.NewServer(
+			temporal.WithConfig(serverConfig(db, p)),
+			temporal.ForServices(temporal.DefaultServices),
+			temporal.WithStaticHosts(map[primitives.ServiceName]static.Hosts{
+				primitives.FrontendService: static.SingleLocalHost(hostPort(p.frontend)),
+				primitives.HistoryService:  static.SingleLocalHost(hostPort(p.history)),
+				primitives.MatchingService: static.SingleLocalHost(hostPort(p.matching)),
+				primitives.WorkerService:   static.SingleLocalHost(hostPort(p.worker)),
+			}),
+			temporal.WithLogger(log),
+			temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
+			temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper {
+				return authorization.NewNoopClaimMapper()
+			}),
+			temporal.WithDynamicConfigClient(dynamicConfig()),
+		)
+		if r.err == nil {
+			r.err = r.server.Start()
+		}
+	}()
+	r := <-done
+	if r.err != nil {
+		return nil, fmt.Errorf("start the Temporal server: %w", r.err)
+	}
+	if err := waitReady(ctx, hostPort(p.frontend)); err != nil {
+		_ = r.server.Stop()
+		return nil, fmt.Errorf("wait for the Temporal server: %w", err)
+	}
+	return r.server, nil
+}
+
+// waitReady returns when the frontend answers for the namespace.
+func waitReady(ctx context.Context, address string) error {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	service := workflowservice.NewWorkflowServiceClient(conn)
+	for {
+		_, err = service.DescribeNamespace(ctx, &workflowservice.DescribeNamespaceRequest{Namespace: namespace})
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
+func serverConfig(db *database, p ports) *config.Config {
+	service := func(port int) config.Service {
+		return config.Service{RPC: config.RPC{GRPCPort: port, BindOnIP: localhost}}
+	}
+	return &config.Config{
+		Global: config.Global{
+			Membership: config.Membership{MaxJoinDuration: 30 * time.Second, BroadcastAddress: localhost},
+		},
+		Persistence: config.Persistence{
+			DefaultStore:     storeName,
+			VisibilityStore:  storeName,
+			NumHistoryShards: historyShards,
+			DataStores:       map[string]config.DataStore{storeName: {SQL: db.config()}},
+		},
+		ClusterMetadata: &cluster.Config{
+			FailoverVersionIncrement: 10,
+			MasterClusterName:        clusterName,
+			CurrentClusterName:       clusterName,
+			ClusterInformation: map[string]cluster.ClusterInformation{
+				clusterName: {
+					Enabled:                true,
+					InitialFailoverVersion: 1,
+					RPCAddress:             hostPort(p.frontend),
+					ClusterID:              db.clusterID,
+				},
+			},
+		},
+		DCRedirectionPolicy: config.DCRedirectionPolicy{Policy: "noop"},
+		Services: map[string]config.Service{
+			string(primitives.FrontendService): service(p.frontend),
+			string(primitives.HistoryService):  service(p.history),
+			string(primitives.MatchingService): service(p.matching),
+			string(primitives.WorkerService):   service(p.worker),
+		},
+		Archival: config.Archival{
+			History:    config.HistoryArchival{State: config.ArchivalDisabled},
+			Visibility: config.VisibilityArchival{State: config.ArchivalDisabled},
+		},
+		NamespaceDefaults: config.NamespaceDefaults{
+			Archival: config.ArchivalNamespaceDefaults{
+				History:    config.HistoryArchivalNamespaceDefaults{State: config.ArchivalDisabled},
+				Visibility: config.VisibilityArchivalNamespaceDefaults{State: config.ArchivalDisabled},
+			},
+		},
+		PublicClient: config.PublicClient{HostPort: hostPort(p.frontend)},
+	}
+}
