@@ -24,6 +24,8 @@ type DevOptions struct {
 	// Port and WebUIPort are the ports of the frontend and of the Web UI.
 	// Zero means the ports last used in Dir, else free ones.
 	Port, WebUIPort int
+	// Existing only looks for a server that another process runs in Dir, and fails at once if there is none.
+	Existing bool
 	// Headless leaves the Web UI out.
 	Headless bool
 	// Logger receives the server's warnings and errors. Nil discards them.

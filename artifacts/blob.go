@@ -106,7 +106,9 @@ func open(object []byte, d Digest) ([]byte, error) {
 	return content, nil
 }
 
-func mismatch(got, want Digest) error { return fmt.Errorf("its content has digest %s, not %s", got, want) }
+func mismatch(got, want Digest) error {
+	return fmt.Errorf("its content has digest %s, not %s", got, want)
+}
 
 func (s *Store) stat(ctx context.Context, d Digest) (info Info, err error) {
 	err = s.try(ctx, func() error {

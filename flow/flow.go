@@ -152,6 +152,11 @@ func Seq[S any](nodes ...Node[S]) Node[S] {
 			n.errs = append(n.errs, errors.New("a node of a sequence is empty (make nodes with flow.Step or flow.Seq)"))
 			continue
 		}
+		if child.n.kind == KindSeq { // a sequence within a sequence says no more than its nodes
+			n.nodes = append(n.nodes, child.n.nodes...)
+			n.errs = append(n.errs, child.n.errs...)
+			continue
+		}
 		n.nodes = append(n.nodes, child.n)
 	}
 	return Node[S]{n}

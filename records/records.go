@@ -249,8 +249,8 @@ func LoadTask(ctx context.Context, s *artifacts.Store, flowName string, ref Ref)
 	if err != nil {
 		return Task{}, err
 	}
-	if artifacts.Sum(b) != ref.Digest {
-		return Task{}, &artifacts.CorruptError{Object: key, Store: s.String()}
+	if got := artifacts.Sum(b); got != ref.Digest {
+		return Task{}, corrupt(s, key, fmt.Sprintf("its content has digest %s, not %s", got, ref.Digest))
 	}
 	return decodeTask(s, key, b)
 }
@@ -258,7 +258,7 @@ func LoadTask(ctx context.Context, s *artifacts.Store, flowName string, ref Ref)
 func decodeTask(s *artifacts.Store, key string, b []byte) (Task, error) {
 	var t Task
 	if err := json.Unmarshal(b, &t); err != nil {
-		return Task{}, &artifacts.CorruptError{Object: key, Store: s.String()}
+		return Task{}, corrupt(s, key, "it is not a task's record: "+err.Error())
 	}
 	return t, nil
 }
@@ -321,7 +321,12 @@ func load(ctx context.Context, s *artifacts.Store, key string, v any) error {
 		return err
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return &artifacts.CorruptError{Object: key, Store: s.String()}
+		return corrupt(s, key, "it is not the document it should be: "+err.Error())
 	}
 	return nil
+}
+
+// corrupt says that a document cannot be what was written.
+func corrupt(s *artifacts.Store, key, reason string) error {
+	return &artifacts.CorruptError{Key: key, Store: s.String(), Reason: reason}
 }

@@ -1,0 +1,167 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+)
+
+// StepType is the activity type of a step.
+func StepType(flowName, step string) string { return flowName + "." + step }
+
+// CatchType is the activity type of a step's catch function. A step's name has no dot, so it is free.
+func CatchType(flowName, step string) string { return flowName + "." + step + ".catch" }
+
+// The activity types of a run's own bookkeeping.
+const (
+	BeginType = "stepwell.begin"
+	EndType   = "stepwell.end"
+)
+
+// StepInput tells an attempt which task it is. It holds references, never data.
+type StepInput struct {
+	Flow  string     `json:"flow"`
+	Run   string     `json:"run"`
+	Step  string     `json:"step"`
+	Index flow.Index `json:"index,omitempty"`
+	// From is the record that the task starts from, nil at the start of a run.
+	From *records.Ref `json:"from,omitempty"`
+	// Failure is what the step ended with, for its catch function.
+	Failure *policies.Failure `json:"failure,omitempty"`
+}
+
+// StepResult is what a finished task tells the workflow.
+type StepResult struct {
+	Ref     records.Ref     `json:"ref"`
+	Outcome records.Outcome `json:"outcome"`
+	Attempt int             `json:"attempt"`
+	// Set previews what the task changed, for people in the Web UI.
+	Set map[string]string `json:"set,omitempty"`
+}
+
+// EndInput says how a run ended.
+type EndInput struct {
+	Flow string      `json:"flow"`
+	Run  string      `json:"run"`
+	End  records.End `json:"end"`
+}
+
+// Options are how a worker runs steps. The zero value is ready.
+type Options struct {
+	// Worker names this process in records. Defaults to its process id and host.
+	Worker string
+	// Drain is how long running attempts may go on after the worker was told to stop; then they are
+	// cancelled and tried again elsewhere, without using up an attempt. Defaults to 25 s. Give the
+	// Temporal worker a WorkerStopTimeout some seconds longer.
+	Drain time.Duration
+	// Log also gets what steps log, with run, task and attempt added. Nil: the lines are only kept in the store.
+	Log slog.Handler
+	// Random draws jitter from [0,1). Defaults to math/rand/v2.
+	Random func() float64
+}
+
+// grace is how long a cancelled or timed-out function may take to return before it is left behind.
+const grace = time.Second
+
+// Activities runs the steps of some flows over one store. It is safe for concurrent use.
+type Activities struct {
+	store   *artifacts.Store
+	flows   []*flow.Flow
+	options Options
+	runs    runCache
+}
+
+// New returns the activities of flows. The flows must have passed their Check.
+func New(store *artifacts.Store, o Options, flows ...*flow.Flow) *Activities {
+	if o.Drain == 0 {
+		o.Drain = 25 * time.Second
+	}
+	if o.Worker == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "unknown"
+		}
+		o.Worker = fmt.Sprintf("%d@%s", os.Getpid(), host)
+	}
+	if o.Random == nil {
+		o.Random = rand.Float64
+	}
+	return &Activities{store: store, flows: flows, options: o}
+}
+
+// Registry is what a Temporal worker and its test environment offer to register activities.
+type Registry interface {
+	RegisterActivityWithOptions(fn any, o activity.RegisterOptions)
+}
+
+// Register registers every step and catch function under its own activity type, so that Temporal's
+// Web UI reads as the flow.
+func (a *Activities) Register(r Registry) {
+	register := func(name string, fn any) {
+		r.RegisterActivityWithOptions(fn, activity.RegisterOptions{Name: name})
+	}
+	for _, f := range a.flows {
+		for _, def := range f.Steps() {
+			register(StepType(f.Name(), def.Name), func(ctx context.Context, in StepInput) (StepResult, error) {
+				return a.attempt(ctx, f, def, in, false)
+			})
+			if def.Catch != nil {
+				register(CatchType(f.Name(), def.Name), func(ctx context.Context, in StepInput) (StepResult, error) {
+					return a.attempt(ctx, f, def, in, true)
+				})
+			}
+		}
+	}
+	register(BeginType, a.begin)
+	register(EndType, a.end)
+}
+
+// begin writes run.json for a run that was started without a client that did so, as a child of
+// another workflow for example.
+func (a *Activities) begin(ctx context.Context, r records.Run) error {
+	err := records.CreateRun(ctx, a.store, r)
+	if errors.Is(err, artifacts.ErrExists) {
+		return nil // this activity's own earlier attempt
+	}
+	return bookkeeping(err)
+}
+
+func (a *Activities) end(ctx context.Context, in EndInput) error {
+	return bookkeeping(records.CreateEnd(ctx, a.store, in.Flow, in.Run, in.End))
+}
+
+// bookkeeping flattens an error for Temporal. These activities are tried again by the server's policy.
+func bookkeeping(err error) error {
+	if err == nil {
+		return nil
+	}
+	return policies.Error(policies.Classify(err), policies.Decision{Retry: true, Delay: time.Second})
+}
+
+// run returns the run's document, which never changes.
+func (a *Activities) run(ctx context.Context, flowName, run string) (records.Run, error) {
+	if r, ok := a.runs.get(flowName, run); ok {
+		return r, nil
+	}
+	r, err := records.LoadRun(ctx, a.store, flowName, run)
+	if errors.Is(err, artifacts.ErrNotFound) {
+		return r, policies.WithClass(fmt.Errorf("run %q of flow %q is not in store %s (give the starter and the worker the same --store)",
+			run, flowName, a.store), policies.Permanent)
+	}
+	if err != nil {
+		return r, err
+	}
+	a.runs.put(r)
+	return r, nil
+}

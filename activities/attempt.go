@@ -1,0 +1,370 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+)
+
+// attempt is one try of a task, or of its catch function.
+type attempt struct {
+	*Activities
+	flow  *flow.Flow
+	def   *flow.StepDef
+	in    StepInput
+	catch bool
+
+	run     records.Run
+	spec    policies.Spec
+	number  int
+	worker  string
+	started time.Time
+	ledger  []records.Attempt // the attempts before this one
+	log     *attemptLog
+	card    flow.CardContent
+	beat    heartbeat
+}
+
+func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDef, in StepInput, catch bool) (StepResult, error) {
+	info := activity.GetInfo(ctx)
+	t := &attempt{
+		Activities: a, flow: f, def: def, in: in, catch: catch,
+		number: int(info.Attempt), worker: a.options.Worker, started: time.Now(),
+	}
+	t.beat.start(ctx, info.HeartbeatTimeout, t.worker, t.started)
+	defer t.beat.stop()
+
+	result, failure, err := t.try(ctx)
+	if failure == nil && err == nil {
+		return result, nil
+	}
+	if failure == nil {
+		failure = policies.Classify(err)
+	}
+	return StepResult{}, t.fail(ctx, failure, err)
+}
+
+// try returns a result, or an error and, where it knows more than the error tells, the failure.
+func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error) {
+	run, err := t.Activities.run(ctx, t.in.Flow, t.in.Run)
+	if err != nil {
+		return StepResult{}, nil, err
+	}
+	t.run = run
+	node, ok := run.Plan.Step(t.in.Step)
+	if !ok || node.Policy == nil {
+		return StepResult{}, nil, policies.WithClass(fmt.Errorf("step %q is not in the plan of run %q", t.in.Step, t.in.Run), policies.Permanent)
+	}
+	t.spec = *node.Policy
+	t.log = newAttemptLog(t)
+	defer t.log.close()
+
+	if t.number > 1 {
+		done, result, failure, err := t.lookBack(ctx)
+		if done || failure != nil || err != nil {
+			return result, failure, err
+		}
+	}
+
+	state, prev, parents, err := t.load(ctx)
+	if err != nil {
+		return StepResult{}, nil, err
+	}
+	snapshot, err := t.flow.Schema().Snapshot(state)
+	if err != nil {
+		return StepResult{}, nil, err
+	}
+	if failure, err := t.call(ctx, state); err != nil {
+		return StepResult{}, failure, err
+	}
+	// The author's code is done: a cancel that arrives now is too late to undo it.
+	result, err := t.save(context.WithoutCancel(ctx), state, prev, parents, snapshot)
+	return result, nil, err
+}
+
+// lookBack is what an attempt after the first does first: adopt the record if an earlier attempt finished
+// the task and only could not say so, read the ledger, and tell lost attempts from failed ones.
+func (t *attempt) lookBack(ctx context.Context) (done bool, _ StepResult, _ *policies.Failure, _ error) {
+	ref, rec, err := records.FindTask(ctx, t.store, t.in.Flow, t.in.Run, t.in.Step, t.in.Index)
+	switch {
+	case err == nil:
+		return true, t.result(ref, rec), nil, nil
+	case !errors.Is(err, artifacts.ErrNotFound):
+		return false, StepResult{}, nil, err
+	}
+	if t.catch { // the ledger belongs to the step; a catch is only tried again when its worker was lost
+		return false, StepResult{}, nil, nil
+	}
+	ledger, err := records.Attempts(ctx, t.store, t.in.Flow, t.in.Run, t.in.Step, t.in.Index)
+	if err != nil {
+		return false, StepResult{}, nil, err
+	}
+	known := map[int]records.Attempt{}
+	for _, e := range ledger {
+		known[e.Attempt] = e
+	}
+	for n := 1; n < t.number; n++ {
+		e, ok := known[n]
+		if !ok {
+			e = t.lostEntry(ctx, n)
+			if err := records.PutAttempt(ctx, t.store, t.in.Flow, t.in.Run, t.in.Step, t.in.Index, e); err != nil {
+				return false, StepResult{}, nil, err
+			}
+		}
+		t.ledger = append(t.ledger, e)
+	}
+	if _, lost := t.budgets(); lost > t.spec.Lost {
+		f := &policies.Failure{Class: policies.Lost, Message: fmt.Sprintf(
+			"the worker was lost %d times while it ran this task (look for a crash or too little memory; Retry.Lost allows %d)", lost, t.spec.Lost)}
+		return false, StepResult{}, f, f
+	}
+	return false, StepResult{}, nil, nil
+}
+
+// lostEntry describes an attempt that left nothing behind. The last heartbeat of the attempt just before
+// this one is still at the server.
+func (t *attempt) lostEntry(ctx context.Context, n int) records.Attempt {
+	e := records.Attempt{Attempt: n, Outcome: records.Lost, Reason: "the worker stopped heartbeating"}
+	var b beatDetails
+	if activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &b) == nil && b.Attempt == n {
+		e.Worker, e.Started = b.Worker, b.Started
+	}
+	e.Failure = &policies.Failure{
+		Class: policies.Lost, Message: "the worker stopped heartbeating", Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step,
+		Task: flow.TaskName(t.in.Step, t.in.Index), Attempt: n, Worker: e.Worker,
+	}
+	return e
+}
+
+// budgets counts the attempts before this one that failed by the author's code and that were lost.
+func (t *attempt) budgets() (code, lost int) {
+	for _, e := range t.ledger {
+		if e.CountsAsCodeFailure {
+			code++
+		} else {
+			lost++
+		}
+	}
+	return code, lost
+}
+
+// load reads the state that the task starts from.
+func (t *attempt) load(ctx context.Context) (state any, prev map[string]artifacts.Entry, parents []records.Ref, err error) {
+	state = t.flow.NewState()
+	if t.in.From != nil {
+		rec, err := records.LoadTask(ctx, t.store, t.in.Flow, *t.in.From)
+		if err != nil {
+			return nil, nil, nil, badInput(err)
+		}
+		if err := t.flow.Schema().Load(ctx, t.store, rec.Artifacts, state); err != nil {
+			return nil, nil, nil, badInput(err)
+		}
+		prev, parents = rec.Artifacts, []records.Ref{*t.in.From}
+	}
+	if err := t.flow.SetParams(state, t.run.Params); err != nil {
+		return nil, nil, nil, policies.WithClass(err, policies.Permanent)
+	}
+	return state, prev, parents, nil
+}
+
+// badInput keeps an unavailable store apart from data that another attempt would find just as bad.
+func badInput(err error) error {
+	if errors.Is(err, artifacts.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return policies.WithClass(fmt.Errorf("load the task's input: %w (resume the run to compute it again)", err), policies.Permanent)
+}
+
+var (
+	errDrained   = errors.New("the worker was told to stop")
+	errAttempt   = errors.New("the attempt's timeout passed")
+	errCancelled = errors.New("the run was cancelled")
+)
+
+// call runs the author's function. The function has its own goroutine, so that one that ignores its
+// context can be left behind; it only ever touches this attempt's state.
+func (t *attempt) call(ctx context.Context, state any) (*policies.Failure, error) {
+	run, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	run = flow.NewContext(run, flow.Runtime{
+		Info: t.info(), Log: t.log.logger, Card: &t.card, Progress: t.beat.progress,
+	})
+	var timeout <-chan time.Time
+	if d := t.spec.Timeout.Attempt; d > 0 {
+		timer := time.NewTimer(time.Duration(d))
+		defer timer.Stop()
+		timeout = timer.C
+		// The function sees the deadline, but is cancelled by the timer below, so that one clock decides.
+	}
+	type outcome struct {
+		err     error
+		failure *policies.Failure
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		normal := false
+		defer func() {
+			switch v := recover(); {
+			case v != nil:
+				o.failure = policies.PanicFailure(v, debug.Stack())
+				o.err = o.failure
+			case !normal: // runtime.Goexit, for example a test's FailNow inside a step
+				o.failure = policies.PanicFailure("the step ended its goroutine (runtime.Goexit)", debug.Stack())
+				o.err = o.failure
+			}
+			done <- o
+		}()
+		if t.catch {
+			o.err = t.def.Catch.Call(run, state, t.in.Failure)
+		} else {
+			o.err = t.def.Run(run, state)
+		}
+		normal = true
+	}()
+
+	stop := activity.GetWorkerStopChannel(ctx)
+	var drain <-chan time.Time
+	var cause error
+	for cause == nil {
+		select {
+		case o := <-done:
+			if o.err != nil && ctx.Err() != nil && o.failure == nil {
+				return t.ended(ctx)
+			}
+			return o.failure, o.err
+		case <-timeout:
+			cause = errAttempt
+		case <-ctx.Done():
+			cause = errCancelled
+		case <-stop:
+			stop = nil
+			timer := time.NewTimer(t.options.Drain)
+			defer timer.Stop()
+			drain = timer.C
+		case <-drain:
+			cause = errDrained
+		}
+	}
+	cancel(cause)
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case o := <-done:
+		if o.err == nil {
+			return nil, nil // it finished all the same
+		}
+		if o.failure != nil {
+			return o.failure, o.err
+		}
+	case <-timer.C:
+		t.log.logger.Warn("the step did not return after its context was cancelled and was left behind", "cause", cause)
+	}
+	switch cause {
+	case errAttempt:
+		f := &policies.Failure{Class: policies.TimedOut, Type: "TimeoutError",
+			Message: fmt.Sprintf("the attempt took longer than %s", t.spec.Timeout.Attempt)}
+		return f, f
+	case errDrained:
+		return t.lost("the worker was told to stop")
+	default:
+		return t.ended(ctx)
+	}
+}
+
+// ended turns the end of the activity's context into a failure.
+func (t *attempt) ended(ctx context.Context) (*policies.Failure, error) {
+	switch cause := context.Cause(ctx); {
+	case errors.Is(cause, worker.ErrWorkerShutdown):
+		return t.lost("the worker was told to stop")
+	case errors.Is(cause, context.DeadlineExceeded):
+		f := &policies.Failure{Class: policies.TimedOut, Type: "TimeoutError", Message: "the time for all attempts is over"}
+		return f, f
+	case errors.Is(cause, activity.ErrActivityPaused), errors.Is(cause, activity.ErrActivityReset):
+		return t.lost(cause.Error())
+	default:
+		f := &policies.Failure{Class: policies.Cancelled, Message: "the run was cancelled"}
+		return f, f
+	}
+}
+
+func (t *attempt) lost(why string) (*policies.Failure, error) {
+	f := &policies.Failure{Class: policies.Lost, Message: why}
+	return f, f
+}
+
+func (t *attempt) info() flow.Info {
+	i := flow.Info{
+		Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step, Task: flow.TaskName(t.in.Step, t.in.Index), Index: t.in.Index,
+		Attempt: t.number, Origin: t.run.Origin, Root: t.run.Root, Tags: t.run.Tags,
+	}
+	if n := len(t.ledger); n > 0 {
+		i.Previous = t.ledger[n-1].Failure
+	}
+	if t.catch {
+		i.Previous = t.in.Failure
+		i.Attempt = t.in.Failure.Attempt
+	}
+	return i
+}
+
+// heartbeat tells the server that the worker lives, and carries progress.
+type heartbeat struct {
+	done, total atomic.Int64
+	quit        chan struct{}
+	stopped     chan struct{}
+}
+
+// beatDetails is what a heartbeat carries. The next attempt reads it if this one is lost.
+type beatDetails struct {
+	Attempt int       `json:"attempt"`
+	Worker  string    `json:"worker"`
+	Started time.Time `json:"started"`
+	Done    int64     `json:"done,omitempty"`
+	Total   int64     `json:"total,omitempty"`
+}
+
+// start beats every third of the timeout, at least every 10 s because a cancel arrives with the answer.
+// A step shorter than that sends none.
+func (h *heartbeat) start(ctx context.Context, timeout time.Duration, workerName string, started time.Time) {
+	h.quit, h.stopped = make(chan struct{}), make(chan struct{})
+	every := min(timeout/3, 10*time.Second)
+	if every <= 0 {
+		every = 10 * time.Second
+	}
+	n := int(activity.GetInfo(ctx).Attempt)
+	go func() {
+		defer close(h.stopped)
+		tick := time.NewTicker(every)
+		defer tick.Stop()
+		for {
+			select {
+			case <-h.quit:
+				return
+			case <-tick.C:
+				activity.RecordHeartbeat(ctx, beatDetails{Attempt: n, Worker: workerName, Started: started, Done: h.done.Load(), Total: h.total.Load()})
+			}
+		}
+	}()
+}
+
+func (h *heartbeat) progress(done, total int64) {
+	h.done.Store(done)
+	h.total.Store(total)
+}
+
+func (h *heartbeat) stop() {
+	close(h.quit)
+	<-h.stopped
+}

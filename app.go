@@ -1,0 +1,160 @@
+package stepwell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"go.temporal.io/api/serviceerror"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/runs"
+)
+
+// App is the program that an author's main calls: starter, worker and, without a Temporal server,
+// everything in one process.
+//
+//	func main() {
+//		stepwell.App{Flows: []*flow.Flow{Flow()}, Dev: devserver.Start}.Main()
+//	}
+type App struct {
+	// Flows are what the program can run.
+	Flows []*flow.Flow
+	// Dev starts a Temporal server for development when no server is configured, usually devserver.Start.
+	// Nil: the program needs a server. Leaving it out keeps the server's code out of the program.
+	Dev func(context.Context, DevOptions) (*DevServer, error)
+}
+
+// IO is what a program reads and writes. Tests give their own.
+type IO struct {
+	Out, Err io.Writer
+	// Env looks up environment variables for flows' parameters and for settings of Stepwell itself.
+	Env func(string) (string, bool)
+}
+
+// The exit codes of the program.
+const (
+	ExitOK          = 0   // done; a run that was waited for completed
+	ExitFailed      = 1   // the run failed
+	ExitInput       = 2   // the input was refused and nothing was started: usage, parameters, names
+	ExitCancelled   = 3   // the run was cancelled
+	ExitNotFound    = 4   // a run, step, task, artifact or card that does not exist
+	ExitUnavailable = 5   // Temporal or the store could not be reached or used
+	ExitInterrupted = 130 // interrupted by the user; the run, if any, is not
+)
+
+// Main runs the program with the process's arguments and exits.
+func (a App) Main() { a.main(os.Args[1:]) }
+
+// Worker runs the program's worker and exits: Main with the verb "worker" put first.
+func (a App) Worker() { a.main(append([]string{"worker"}, os.Args[1:]...)) }
+
+func (a App) main(args []string) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once
+	}()
+	os.Exit(a.Run(ctx, args, IO{Out: os.Stdout, Err: os.Stderr, Env: os.LookupEnv}))
+}
+
+// Run runs the program with arguments and returns its exit code. Cancelling ctx stops it like an interrupt does.
+func (a App) Run(ctx context.Context, args []string, io IO) int {
+	if io.Env == nil {
+		io.Env = func(string) (string, bool) { return "", false }
+	}
+	c := &command{app: a, io: io}
+	root := c.root()
+	root.SetArgs(args)
+	root.SetOut(io.Out)
+	root.SetErr(io.Err)
+	err := root.ExecuteContext(ctx)
+	code := exitCode(ctx, err)
+	if err != nil && !errors.Is(err, errQuiet) {
+		for line := range strings.SplitSeq(strings.TrimRight(err.Error(), "\n"), "\n") {
+			fmt.Fprintln(io.Err, "error:", line)
+		}
+	}
+	return code
+}
+
+// exitError carries an exit code for an end that was told already.
+type exitError struct{ code int }
+
+func (e *exitError) Error() string        { return fmt.Sprintf("exit %d", e.code) }
+func (e *exitError) Is(target error) bool { return target == errQuiet }
+
+var errQuiet = errors.New("already told")
+
+func exitCode(ctx context.Context, err error) int {
+	var exit *exitError
+	var unavailable *serviceerror.Unavailable
+	switch {
+	case err == nil:
+		return ExitOK
+	case errors.As(err, &exit):
+		return exit.code
+	case ctx.Err() != nil:
+		return ExitInterrupted
+	case errors.Is(err, ErrInput):
+		return ExitInput
+	case errors.Is(err, runs.ErrNotFound):
+		return ExitNotFound
+	case errors.Is(err, artifacts.ErrUnavailable), errors.As(err, &unavailable), errors.Is(err, errUnusable):
+		return ExitUnavailable
+	default:
+		return ExitFailed
+	}
+}
+
+// errUnusable marks what keeps the program from using Temporal or the store.
+var errUnusable = errors.New("cannot be used")
+
+type unusableError struct{ error }
+
+func (e *unusableError) Is(target error) bool { return target == errUnusable }
+func (e *unusableError) Unwrap() error        { return e.error }
+
+func checkFlows(flows []*flow.Flow) error {
+	if len(flows) == 0 {
+		return inputf("the program has no flows (list them in stepwell.App.Flows)")
+	}
+	var errs []error
+	seen := map[string]string{}
+	for _, f := range flows {
+		errs = append(errs, f.Check())
+		lower := strings.ToLower(f.Name())
+		if first, dup := seen[lower]; dup {
+			errs = append(errs, fmt.Errorf("two flows are named %q and %q (rename one)", first, f.Name()))
+		}
+		seen[lower] = f.Name()
+	}
+	if err := errors.Join(errs...); err != nil {
+		return &InputError{err}
+	}
+	return nil
+}
+
+// flow finds a flow by its exact name.
+func (a App) flow(name string) (*flow.Flow, error) {
+	i := slices.IndexFunc(a.Flows, func(f *flow.Flow) bool { return f.Name() == name })
+	if i < 0 {
+		return nil, inputf("flow %q is not known (this program has %s)", name, strings.Join(a.names(), ", "))
+	}
+	return a.Flows[i], nil
+}
+
+func (a App) names() []string {
+	names := make([]string, len(a.Flows))
+	for i, f := range a.Flows {
+		names[i] = f.Name()
+	}
+	return names
+}

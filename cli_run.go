@@ -1,0 +1,406 @@
+package stepwell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+)
+
+// startFlags are the flags of run and resume.
+type startFlags struct {
+	tags      []string
+	runID     string
+	taskQueue string
+	detach    bool
+}
+
+func (s *startFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVar(&s.tags, "tag", nil, "tag the run (may be given several times)")
+	f.StringVar(&s.runID, "run-id", "", "id of the new run (default one that begins with the time)")
+	f.StringVar(&s.taskQueue, "task-queue", "", "task queue of the workers (default "+DefaultTaskQueue+"; embedded, one of this process's own)")
+	f.BoolVar(&s.detach, "detach", false, "start the run, print its name and leave")
+}
+
+func (c *command) runCmd() *cobra.Command {
+	run := &cobra.Command{
+		Use: "run FLOW", Short: "Start a run and follow it",
+		Long: "Start a run and follow it. Parameters are flags of the flow: see run FLOW --help.",
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return inputf("run needs a flow (this program has %s)", strings.Join(c.app.names(), ", "))
+			}
+			_, err := c.app.flow(args[0])
+			return err
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		// Without this, the flags of a flow that does not exist would be told before that.
+		FParseErrWhitelist: cobra.FParseErrWhitelist{UnknownFlags: true},
+	}
+	for _, f := range c.app.Flows {
+		var start startFlags
+		sub := &cobra.Command{Use: f.Name(), Short: fmt.Sprintf("Run %s: %s", f.Name(), shorten(strings.Join(f.Plan().Steps(), ", "), 60)), Args: exactly()}
+		start.add(sub)
+		c.withJSON(sub)
+		var given map[string]string
+		if f.Check() == nil {
+			given = paramFlags(sub.Flags(), f)
+		}
+		sub.RunE = func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context(), f, start, given) }
+		run.AddCommand(sub)
+	}
+	return run
+}
+
+func (c *command) run(ctx context.Context, f *flow.Flow, start startFlags, given map[string]string) error {
+	if err := checkFlows(c.app.Flows); err != nil {
+		return err
+	}
+	o := StartOptions{Params: given, Env: c.io.Env, Tags: start.tags, RunID: start.runID}
+	// Everything that can be refused is, before a server or a store is touched.
+	_, err := f.ResolveParams(given, c.io.Env)
+	if o.RunID != "" {
+		err = errors.Join(err, records.CheckRunID(o.RunID))
+	}
+	if err = errors.Join(err, checkTags(o.Tags)); err != nil {
+		return &InputError{err}
+	}
+	return c.launch(ctx, start, func(s *session) (*runs.Run, error) { return s.client.Start(ctx, f, o) })
+}
+
+func (c *command) resumeCmd() *cobra.Command {
+	var (
+		start  startFlags
+		o      ResumeOptions
+		params []string
+		plan   bool
+	)
+	cmd := &cobra.Command{
+		Use: "resume FLOW[/RUN]", Short: "Start a new run from the finished steps of a failed one",
+		Long: `Start a new run that takes over the finished steps of another and runs the rest.
+
+The origin is the flow's newest run that did not succeed, unless a run is named. With --step, that
+step and all that follow run again; only then may parameters change. --plan shows what would happen and
+a token; a resume with that --token is refused if anything changed since.`,
+		Args: exactly("a flow or Flow/run"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			flowName := args[0]
+			if strings.Contains(flowName, "/") {
+				var err error
+				if flowName, o.Origin, err = splitRun(args[0]); err != nil {
+					return err
+				}
+			}
+			f, err := c.app.flow(flowName)
+			if err != nil {
+				return err
+			}
+			if err := checkFlows(c.app.Flows); err != nil {
+				return err
+			}
+			if o.Params, err = keyValues(params); err != nil {
+				return err
+			}
+			o.Tags, o.RunID = start.tags, start.runID
+			if o.Origin == "latest" {
+				o.Origin = ""
+			}
+			if plan {
+				return c.showPlan(ctx, f, o)
+			}
+			// A resume that would be refused is, before a server is started for it.
+			reader, done, err := c.reader(ctx)
+			if err != nil {
+				return err
+			}
+			_, err = c.offline(reader).PlanResume(ctx, f, o)
+			done()
+			if err != nil {
+				return err
+			}
+			return c.launch(ctx, start, func(s *session) (*runs.Run, error) {
+				run, p, err := s.client.Resume(ctx, f, o)
+				if err == nil && !c.set.json {
+					c.printPlan(p)
+				}
+				return run, err
+			})
+		},
+	}
+	start.add(cmd)
+	f := cmd.Flags()
+	f.StringVar(&o.Origin, "origin", "", "id of the run to resume")
+	f.StringVar(&o.Step, "step", "", "run this step and all that follow again")
+	f.StringArrayVar(&params, "param", nil, "change a parameter, name=value (needs --step)")
+	f.BoolVar(&plan, "plan", false, "show what would be reused and what would run, and why; start nothing")
+	f.StringVar(&o.Token, "token", "", "refuse if the plan is not the one with this token")
+	return c.withJSON(cmd)
+}
+
+// offline is a client that can plan but not start.
+func (c *command) offline(r *runs.Reader) *Client { return &Client{store: r.Store(), reader: r} }
+
+func (c *command) showPlan(ctx context.Context, f *flow.Flow, o ResumeOptions) error {
+	reader, done, err := c.reader(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	p, err := c.offline(reader).PlanResume(ctx, f, o)
+	if err != nil {
+		return err
+	}
+	if c.set.json {
+		return c.printJSON(p)
+	}
+	c.printPlan(p)
+	fmt.Fprintf(c.io.Out, "token %s\n", p.Token)
+	return nil
+}
+
+func (c *command) printPlan(p *ResumePlan) {
+	fmt.Fprintf(c.io.Out, "resume %s/%s\n", p.Flow, p.Origin)
+	t := newTable(c.io.Out)
+	for _, s := range p.Steps {
+		what := "run"
+		if s.Reuse {
+			what = "reuse"
+		}
+		t.row("  "+what, s.Step, s.Why)
+	}
+	t.flush()
+}
+
+// launch connects, starts what begin starts, and follows it. Embedded, this process is the worker.
+func (c *command) launch(ctx context.Context, start startFlags, begin func(*session) (*runs.Run, error)) error {
+	taskQueue := start.taskQueue
+	_, configured, err := c.temporalOptions()
+	if err != nil {
+		return err
+	}
+	own := !configured && !start.detach && taskQueue == ""
+	if own {
+		// A queue of its own: another program on the same embedded server may have other code under
+		// the same names, and ends when its own run does.
+		taskQueue = "embedded-" + runs.NewID(time.Now())
+	}
+	s, err := c.connect(ctx, taskQueue)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	if own {
+		stop, err := c.startWorker(s, taskQueue)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	run, err := begin(s)
+	if err != nil {
+		return err
+	}
+	if !own {
+		c.warnUnpolled(ctx, s, run.TaskQueue)
+	}
+	if start.detach {
+		if c.set.json {
+			return c.printJSON(describeRun(run))
+		}
+		fmt.Fprintln(c.io.Out, run.Pathspec())
+		return nil
+	}
+	return c.follow(ctx, s, run)
+}
+
+// startWorker runs a worker for all flows in this process.
+func (c *command) startWorker(s *session, taskQueue string) (stop func(), _ error) {
+	w, err := NewWorker(s.temporal, s.store, WorkerOptions{TaskQueue: taskQueue, Drain: 2 * time.Second, Log: c.stepLog()}, c.app.Flows...)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Start(); err != nil {
+		return nil, &unusableError{fmt.Errorf("start the worker: %w", err)}
+	}
+	return w.Stop, nil
+}
+
+// stepLog shows what steps log. With --json, standard output is for the result only.
+func (c *command) stepLog() slog.Handler { return &lineHandler{out: c.io.Err} }
+
+// warnUnpolled says at once that nothing would happen, instead of waiting in silence.
+func (c *command) warnUnpolled(ctx context.Context, s *session, taskQueue string) {
+	polled, err := s.client.Polled(ctx, taskQueue)
+	if err == nil && !polled {
+		fmt.Fprintf(c.io.Err, "warning: no worker polls task queue %q, so nothing runs until one does (start one: worker --task-queue %s)\n", taskQueue, taskQueue)
+	}
+}
+
+func (c *command) attachCmd() *cobra.Command {
+	return c.withJSON(&cobra.Command{
+		Use: "attach FLOW/RUN", Short: "Follow a run; embedded, go on with one whose process ended",
+		Args: exactly("a run (Flow/run, or Flow/latest)"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			flowName, _, err := splitRun(args[0])
+			if err != nil {
+				return err
+			}
+			if _, err := c.app.flow(flowName); err != nil {
+				return err
+			}
+			reader, done, err := c.reader(ctx)
+			if err != nil {
+				return err
+			}
+			run, err := reader.Find(ctx, args[0])
+			done()
+			if err != nil {
+				return err
+			}
+			s, err := c.connect(ctx, run.TaskQueue)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			if run, err = s.client.Runs().Run(ctx, run.Flow, run.Run.Run); err != nil {
+				return err
+			}
+			if s.dev != nil && strings.HasPrefix(run.TaskQueue, "embedded-") && run.Ended.IsZero() {
+				stop, err := c.startWorker(s, run.TaskQueue)
+				if err != nil {
+					return err
+				}
+				defer stop()
+			} else if run.Ended.IsZero() {
+				c.warnUnpolled(ctx, s, run.TaskQueue)
+			}
+			return c.follow(ctx, s, run)
+		},
+	})
+}
+
+func (c *command) cancelCmd() *cobra.Command {
+	return &cobra.Command{
+		Use: "cancel FLOW/RUN", Short: "Ask a run to stop; finished steps keep their records",
+		Args: exactly("a run (Flow/run, or Flow/latest)"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			reader, done, err := c.reader(ctx)
+			if err != nil {
+				return err
+			}
+			run, err := reader.Find(ctx, args[0])
+			done()
+			if err != nil {
+				return err
+			}
+			if !run.Ended.IsZero() {
+				return inputf("run %s is %s already", run.Pathspec(), run.Status)
+			}
+			s, err := c.connect(ctx, run.TaskQueue)
+			if err != nil {
+				return err
+			}
+			defer s.close()
+			var stop func()
+			if s.dev != nil && !s.dev.Shared { // nobody else would carry it out
+				if stop, err = c.startWorker(s, run.TaskQueue); err != nil {
+					return err
+				}
+				defer stop()
+			}
+			if err := s.client.Cancel(ctx, run.Flow, run.Run.Run); err != nil {
+				return err
+			}
+			run, err = s.client.Wait(ctx, run.Flow, run.Run.Run)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(c.io.Out, "%s is %s\n", run.Pathspec(), run.Status)
+			return nil
+		},
+	}
+}
+
+func (c *command) devCmd() *cobra.Command {
+	var taskQueue string
+	cmd := &cobra.Command{
+		Use: "dev", Short: "Run the embedded Temporal server, its Web UI and a worker until interrupted",
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.app.Dev == nil {
+				return inputf("this program has no embedded server (set stepwell.App.Dev to devserver.Start)")
+			}
+			if _, configured, err := c.temporalOptions(); err != nil || configured {
+				return errors.Join(err, inputf("a Temporal server is configured, dev is for the embedded one (unset TEMPORAL_ADDRESS and --address, or use worker)"))
+			}
+			return c.work(cmd.Context(), WorkerOptions{TaskQueue: taskQueue})
+		},
+	}
+	cmd.Flags().StringVar(&taskQueue, "task-queue", DefaultTaskQueue, "task queue of the worker")
+	return cmd
+}
+
+func (c *command) workerCmd() *cobra.Command {
+	var o WorkerOptions
+	cmd := &cobra.Command{
+		Use: "worker", Short: "Run a worker until it is told to stop; SIGTERM drains it",
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.work(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.TaskQueue, "task-queue", DefaultTaskQueue, "task queue to poll")
+	f.IntVar(&o.MaxConcurrent, "max-concurrent", 0, "how many steps run at once (default 4 per processor, at least 16)")
+	f.DurationVar(&o.Drain, "drain", 25*time.Second, "how long running steps may go on after SIGTERM")
+	return cmd
+}
+
+func (c *command) work(ctx context.Context, o WorkerOptions) error {
+	if err := checkFlows(c.app.Flows); err != nil {
+		return err
+	}
+	if o.MaxConcurrent < 0 || o.Drain < 0 {
+		return inputf("--max-concurrent and --drain cannot be negative")
+	}
+	s, err := c.connect(ctx, o.TaskQueue)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	o.Log = c.stepLog()
+	w, err := NewWorker(s.temporal, s.store, o, c.app.Flows...)
+	if err != nil {
+		return err
+	}
+	if err := w.Start(); err != nil {
+		return &unusableError{fmt.Errorf("start the worker: %w", err)}
+	}
+	if s.webUI != "" {
+		fmt.Fprintf(c.io.Out, "Temporal server %s\nTemporal Web UI %s\n", s.dev.Address, s.webUI)
+	}
+	fmt.Fprintf(c.io.Out, "worker for %s polls task queue %q, store %s\n", strings.Join(c.app.names(), ", "), o.TaskQueue, s.store)
+	<-ctx.Done()
+	fmt.Fprintln(c.io.Out, "stopping: running steps may finish")
+	w.Stop()
+	return nil
+}
+
+// runURL is the run's page in the Temporal Web UI.
+func runURL(webUI, namespace string, run *runs.Run) string {
+	if webUI == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s/namespaces/%s/workflows/%s", webUI, url.PathEscape(namespace), url.PathEscape(run.Pathspec()))
+}

@@ -1,0 +1,301 @@
+package stepwell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/user"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+	"github.com/stepwell-flows/stepwell/workflows"
+)
+
+// DefaultTaskQueue is the task queue of workers and runs that name no other.
+const DefaultTaskQueue = "stepwell"
+
+// Client starts, resumes, follows and cancels runs. The verbs of the command line are thin layers over it.
+// It is safe for concurrent use.
+type Client struct {
+	temporal client.Client
+	store    *artifacts.Store
+	reader   *runs.Reader
+	options  ClientOptions
+}
+
+// ClientOptions are what all runs of a client share. The zero value is ready.
+type ClientOptions struct {
+	// TaskQueue is where the workers of new runs poll. Defaults to [DefaultTaskQueue].
+	TaskQueue string
+	// Namespace is recorded with each run, for people. It does not choose the namespace; the Temporal client does.
+	Namespace string
+	// Heartbeat is the heartbeat timeout of steps that set none. Defaults to 30 s.
+	Heartbeat time.Duration
+	// User is recorded with each run. Defaults to the operating system's name of the user.
+	User string
+}
+
+// NewClient returns a client over a Temporal client and a store. It closes neither.
+func NewClient(c client.Client, store *artifacts.Store, o ClientOptions) *Client {
+	if o.TaskQueue == "" {
+		o.TaskQueue = DefaultTaskQueue
+	}
+	if o.User == "" {
+		if u, err := user.Current(); err == nil {
+			o.User = u.Username
+		}
+	}
+	return &Client{temporal: c, store: store, reader: runs.New(store, c), options: o}
+}
+
+// Runs is the client's reader.
+func (c *Client) Runs() *runs.Reader { return c.reader }
+
+// StartOptions are the choices of one run.
+type StartOptions struct {
+	// Params are the given parameters as text, by name.
+	Params map[string]string
+	// Env looks up environment variables for parameters that are not given, usually os.LookupEnv.
+	// Nil looks up none.
+	Env func(string) (string, bool)
+	// Tags are kept with the run.
+	Tags []string
+	// RunID names the run. Defaults to a new id that begins with the time.
+	RunID string
+}
+
+// ErrInput is what every error about the caller's input matches: bad parameters, ids, names.
+var ErrInput = errors.New("bad input")
+
+// InputError marks an error as the caller's to mend.
+type InputError struct{ Err error }
+
+func (e *InputError) Error() string        { return e.Err.Error() }
+func (e *InputError) Unwrap() error        { return e.Err }
+func (e *InputError) Is(target error) bool { return target == ErrInput }
+
+func inputf(format string, args ...any) error { return &InputError{fmt.Errorf(format, args...)} }
+
+// Start starts a run of f and returns it without waiting. Everything about the flow and the input is
+// checked first and reported at once as an [ErrInput]; after such an error nothing was written.
+func (c *Client) Start(ctx context.Context, f *flow.Flow, o StartOptions) (*runs.Run, error) {
+	if err := f.Check(); err != nil {
+		return nil, &InputError{err}
+	}
+	params, err := f.ResolveParams(o.Params, o.Env)
+	if o.RunID != "" {
+		err = errors.Join(err, records.CheckRunID(o.RunID))
+	}
+	err = errors.Join(err, checkTags(o.Tags))
+	if err != nil {
+		return nil, &InputError{err}
+	}
+	return c.start(ctx, records.Run{Flow: f.Name(), Run: o.RunID, Plan: f.Plan(), Params: params, Tags: o.Tags}, nil)
+}
+
+func checkTags(tags []string) error {
+	var errs []error
+	for _, t := range tags {
+		if t == "" || len(t) > 255 || strings.ContainsAny(t, "\x00\n\r") {
+			errs = append(errs, fmt.Errorf("tag %q is not allowed (use 1 to 255 bytes on one line)", t))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// maxPlan bounds the workflow's input, which holds the plan. Temporal refuses payloads over 2 MiB and
+// warns over 512 KiB.
+const maxPlan = 1 << 20
+
+// start writes run.json and starts the workflow at a cursor.
+func (c *Client) start(ctx context.Context, doc records.Run, at *workflows.Cursor) (*runs.Run, error) {
+	doc.Started, doc.User, doc.Code = time.Now(), c.options.User, codeVersion()
+	doc.TaskQueue, doc.Namespace = c.options.TaskQueue, c.options.Namespace
+	chosen := doc.Run != ""
+	for {
+		if !chosen {
+			doc.Run = runs.NewID(doc.Started)
+		}
+		if doc.Origin == "" {
+			doc.Root = doc.Run
+		}
+		err := records.CreateRun(ctx, c.store, doc)
+		if errors.Is(err, artifacts.ErrExists) && !chosen {
+			continue
+		}
+		if errors.Is(err, artifacts.ErrExists) {
+			return nil, inputf("run %q of flow %q exists (choose another --run-id)", doc.Run, doc.Flow)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("start flow %q: %w", doc.Flow, err)
+		}
+		break
+	}
+	if err := c.execute(ctx, doc, at); err != nil {
+		return nil, err
+	}
+	return c.reader.Run(ctx, doc.Flow, doc.Run)
+}
+
+func (c *Client) execute(ctx context.Context, doc records.Run, at *workflows.Cursor) error {
+	in := workflows.Input{
+		Version: workflows.InputVersion, Plan: doc.Plan, Run: doc.Run, Prepared: true,
+		Defaults: policies.Defaults{Heartbeat: c.options.Heartbeat}, Start: at,
+	}
+	o := client.StartWorkflowOptions{
+		ID:                       doc.Flow + "/" + doc.Run,
+		TaskQueue:                c.options.TaskQueue,
+		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		// The SDK would return the run that exists instead of failing.
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		EnableEagerStart:                         true,
+		StaticSummary:                            staticSummary(doc),
+		StaticDetails:                            staticDetails(doc, c.store),
+		TypedSearchAttributes:                    searchAttributes(doc),
+	}
+	_, err := c.temporal.ExecuteWorkflow(ctx, o, doc.Flow, in)
+	var invalid *serviceerror.InvalidArgument
+	if errors.As(err, &invalid) && strings.Contains(strings.ToLower(err.Error()), "search attribute") {
+		// A server that was not set up for Stepwell; the run is as good without.
+		o.TypedSearchAttributes = temporal.SearchAttributes{}
+		_, err = c.temporal.ExecuteWorkflow(ctx, o, doc.Flow, in)
+	}
+	if err == nil {
+		return nil
+	}
+	// Whether a call that got no answer started the workflow is not known; then the run stays.
+	var unavailable *serviceerror.Unavailable
+	var deadline *serviceerror.DeadlineExceeded
+	if !errors.As(err, &unavailable) && !errors.As(err, &deadline) && ctx.Err() == nil {
+		_ = c.store.DeleteDoc(ctx, records.RunKey(doc.Flow, doc.Run))
+	}
+	return fmt.Errorf("start flow %q on Temporal: %w", doc.Flow, err)
+}
+
+// The search attributes that a development server has, and that a cluster may be given.
+var (
+	attrUser   = temporal.NewSearchAttributeKeyKeyword("StepwellUser")
+	attrOrigin = temporal.NewSearchAttributeKeyKeyword("StepwellOrigin")
+	attrRun    = temporal.NewSearchAttributeKeyKeyword("StepwellRun")
+	attrTags   = temporal.NewSearchAttributeKeyKeywordList("StepwellTags")
+)
+
+func searchAttributes(doc records.Run) temporal.SearchAttributes {
+	updates := []temporal.SearchAttributeUpdate{attrRun.ValueSet(doc.Run)}
+	if doc.User != "" {
+		updates = append(updates, attrUser.ValueSet(doc.User))
+	}
+	if doc.Origin != "" {
+		updates = append(updates, attrOrigin.ValueSet(doc.Origin))
+	}
+	if len(doc.Tags) > 0 {
+		updates = append(updates, attrTags.ValueSet(doc.Tags))
+	}
+	return temporal.NewSearchAttributes(updates...)
+}
+
+func staticSummary(doc records.Run) string {
+	s := doc.Run
+	if doc.Origin != "" {
+		s += " resumed from " + doc.Origin
+	}
+	if doc.User != "" {
+		s += " by " + doc.User
+	}
+	return s
+}
+
+func staticDetails(doc records.Run, store *artifacts.Store) string {
+	return fmt.Sprintf("Run `%s/%s`, %d steps: %s\n\nArtifacts are in `%s`.",
+		doc.Flow, doc.Run, len(doc.Plan.Steps()), shorten(strings.Join(doc.Plan.Steps(), " → "), 2000), store)
+}
+
+func shorten(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "") + "…"
+}
+
+// codeVersion is the version control revision that the program was built from, "" when it is not known.
+func codeVersion() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return ""
+	}
+	revision, dirty := "", ""
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.revision":
+			revision = s.Value
+		case s.Key == "vcs.modified" && s.Value == "true":
+			dirty = "+changes"
+		}
+	}
+	if revision == "" {
+		return ""
+	}
+	return revision + dirty
+}
+
+// Wait blocks until the run ended and returns it as it is then. The run's own failure is no error of Wait.
+func (c *Client) Wait(ctx context.Context, flowName, run string) (*runs.Run, error) {
+	r, err := c.reader.Run(ctx, flowName, run)
+	if err != nil {
+		return nil, err
+	}
+	if !r.Ended.IsZero() || r.Status == records.StatusFailed {
+		return r, nil
+	}
+	err = c.temporal.GetWorkflow(ctx, r.Pathspec(), "").Get(ctx, nil)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if refreshErr := r.Refresh(ctx); refreshErr != nil {
+		return nil, refreshErr
+	}
+	if r.Status == records.StatusRunning || r.Status == runs.Unknown {
+		return nil, fmt.Errorf("wait for run %s: %w", r.Pathspec(), err)
+	}
+	return r, nil
+}
+
+// Cancel asks a running run to stop. Steps learn of it with their next heartbeat; finished ones keep
+// their records, so the run can be resumed.
+func (c *Client) Cancel(ctx context.Context, flowName, run string) error {
+	r, err := c.reader.Run(ctx, flowName, run)
+	if err != nil {
+		return err
+	}
+	if r.Status != records.StatusRunning && r.Status != runs.Unknown {
+		return inputf("run %s is %s already", r.Pathspec(), r.Status)
+	}
+	return c.temporal.CancelWorkflow(ctx, r.Pathspec(), "")
+}
+
+// Polled reports whether any worker polls the task queue for workflows at this moment. The server
+// remembers a worker for some minutes after it is gone.
+func (c *Client) Polled(ctx context.Context, taskQueue string) (bool, error) {
+	d, err := c.temporal.DescribeTaskQueue(ctx, taskQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+	if err != nil {
+		return false, fmt.Errorf("describe task queue %q: %w", taskQueue, err)
+	}
+	for _, p := range d.GetPollers() {
+		if time.Since(p.GetLastAccessTime().AsTime()) < 2*time.Minute {
+			return true, nil
+		}
+	}
+	return false, nil
+}

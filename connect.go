@@ -1,0 +1,188 @@
+package stepwell
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/envconfig"
+	"go.temporal.io/sdk/log"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/runs"
+)
+
+// settings are the flags that every verb has.
+type settings struct {
+	store, address, namespace, profile, stateDir, taskQueue, logLevel string
+	json                                                              bool
+}
+
+// storeLocation is where artifacts are: the flag, else STEPWELL_STORE, else a folder of the state directory.
+func (c *command) storeLocation() string {
+	if c.set.store != "" {
+		return c.set.store
+	}
+	if s, ok := c.io.Env("STEPWELL_STORE"); ok && s != "" {
+		return s
+	}
+	return filepath.Join(c.set.stateDir, "store")
+}
+
+// patience is how long programs that run steps wait for a store that is away.
+const patience = 5 * time.Minute
+
+// openStore opens the store. A program that will write checks it first, so that a mistake is told before
+// anything starts.
+func (c *command) openStore(ctx context.Context, write bool) (*artifacts.Store, error) {
+	o := artifacts.Options{}
+	if write {
+		o.Patience = patience
+	}
+	s, err := artifacts.Open(ctx, c.storeLocation(), o)
+	if err != nil {
+		return nil, &unusableError{err}
+	}
+	if write {
+		if err := s.Check(ctx); err != nil {
+			return nil, &unusableError{err}
+		}
+	}
+	return s, nil
+}
+
+// temporalOptions reads Temporal's own profile and environment; the flags come first. configured is false
+// when none of them names a server.
+func (c *command) temporalOptions() (o client.Options, configured bool, err error) {
+	o, err = envconfig.LoadClientOptions(envconfig.LoadClientOptionsRequest{
+		ConfigFileProfile: c.set.profile, EnvLookup: envLookup{c.io.Env},
+	})
+	if err != nil {
+		return o, false, inputf("read Temporal's settings: %w", err)
+	}
+	if c.set.address != "" {
+		o.HostPort = c.set.address
+	}
+	if c.set.namespace != "" {
+		o.Namespace = c.set.namespace
+	}
+	if o.Namespace == "" {
+		o.Namespace = "default"
+	}
+	o.Logger = log.NewStructuredLogger(c.logger())
+	o.Identity = workerIdentity()
+	return o, o.HostPort != "", nil
+}
+
+type envLookup struct {
+	lookup func(string) (string, bool)
+}
+
+func (e envLookup) LookupEnv(name string) (string, bool) { return e.lookup(name) }
+
+// Environ is used for gRPC headers from the environment, which tests leave out.
+func (e envLookup) Environ() []string { return envconfig.EnvLookupOS.Environ() }
+
+func (c *command) logger() *slog.Logger {
+	level := slog.LevelWarn
+	if c.set.logLevel != "" {
+		_ = level.UnmarshalText([]byte(c.set.logLevel)) // checked when the flags were read
+	}
+	return slog.New(slog.NewTextHandler(c.io.Err, &slog.HandlerOptions{Level: level}))
+}
+
+// session is a store and a Temporal server, for verbs that run or change something.
+type session struct {
+	store     *artifacts.Store
+	temporal  client.Client
+	client    *Client
+	dev       *DevServer // nil with a configured server
+	namespace string
+	webUI     string
+}
+
+// connect opens the store and the server, in that order: the store is checked before anything starts.
+// Without a configured server it starts the embedded one.
+func (c *command) connect(ctx context.Context, taskQueue string) (*session, error) {
+	o, configured, err := c.temporalOptions()
+	if err != nil {
+		return nil, err
+	}
+	if !configured && c.app.Dev == nil {
+		return nil, inputf("no Temporal server is configured (set --address or TEMPORAL_ADDRESS; this program has none built in)")
+	}
+	s := &session{namespace: o.Namespace}
+	if s.store, err = c.openStore(ctx, true); err != nil {
+		return nil, err
+	}
+	heartbeat := time.Duration(0)
+	if !configured {
+		s.dev, err = c.app.Dev(ctx, DevOptions{Dir: c.set.stateDir, Logger: c.logger()})
+		if err != nil {
+			return nil, &unusableError{fmt.Errorf("start the embedded Temporal server: %w", err)}
+		}
+		o.HostPort, o.Namespace, s.namespace, s.webUI = s.dev.Address, s.dev.Namespace, s.dev.Namespace, s.dev.WebUI
+		// The process that is restarted after a kill is often the only worker: it should not wait long for itself.
+		heartbeat = 5 * time.Second
+	}
+	if s.temporal, err = dial(ctx, o); err != nil {
+		s.close()
+		return nil, err
+	}
+	s.client = NewClient(s.temporal, s.store, ClientOptions{TaskQueue: taskQueue, Namespace: s.namespace, Heartbeat: heartbeat})
+	return s, nil
+}
+
+func dial(ctx context.Context, o client.Options) (client.Client, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	c, err := client.DialContext(ctx, o)
+	if err != nil {
+		return nil, &unusableError{fmt.Errorf("connect to Temporal at %s, namespace %q: %w", o.HostPort, o.Namespace, err)}
+	}
+	return c, nil
+}
+
+func (s *session) close() {
+	if s.temporal != nil {
+		s.temporal.Close()
+	}
+	if s.dev != nil {
+		s.dev.Stop()
+	}
+}
+
+// reader opens the store for reading, and Temporal if it can be had without starting anything. A run that
+// has ended is in the store whole, so reading works without a server. done closes it.
+func (c *command) reader(ctx context.Context) (_ *runs.Reader, done func(), _ error) {
+	store, err := c.openStore(ctx, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	o, configured, err := c.temporalOptions()
+	if err != nil {
+		return nil, nil, err
+	}
+	done = func() {}
+	if !configured && c.app.Dev != nil {
+		dev, err := c.app.Dev(ctx, DevOptions{Dir: c.set.stateDir, Existing: true, Logger: c.logger()})
+		if err != nil {
+			return runs.New(store, nil), done, nil //nolint:nilerr // no process runs the server: nothing is running
+		}
+		o.HostPort, o.Namespace, configured = dev.Address, dev.Namespace, true
+		done = dev.Stop
+	}
+	if !configured {
+		return runs.New(store, nil), done, nil
+	}
+	t, err := client.NewLazyClient(o)
+	if err != nil {
+		done()
+		return nil, nil, inputf("use Temporal at %s: %w", o.HostPort, err)
+	}
+	stop := done
+	return runs.New(store, t), func() { t.Close(); stop() }, nil
+}

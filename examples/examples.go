@@ -1,0 +1,11 @@
+// Package examples lists the example flows, which this repository's worker and starter run.
+package examples
+
+import (
+	"github.com/stepwell-flows/stepwell/examples/failurehandling"
+	"github.com/stepwell-flows/stepwell/examples/flightdelay"
+	"github.com/stepwell-flows/stepwell/flow"
+)
+
+// Flows returns all example flows.
+func Flows() []*flow.Flow { return []*flow.Flow{failurehandling.Flow(), flightdelay.Flow()} }

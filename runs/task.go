@@ -1,0 +1,310 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
+)
+
+// State is the state of a task.
+type State string
+
+// The states of tasks.
+const (
+	NotStarted State = "not started"
+	Running    State = "running"
+	Completed  State = "completed"
+	Caught     State = "caught"
+	Failed     State = "failed"
+	Cancelled  State = "cancelled"
+)
+
+// Step is a step of a run with its tasks.
+type Step struct {
+	Name  string
+	Tasks []*Task
+}
+
+// Task is one execution of a step in a run.
+type Task struct {
+	Step  string
+	Index flow.Index
+	State State
+	// Owner is the run that executed the task: the run itself, or the one it was reused from.
+	Owner string
+	// Record is what the task produced, nil until it is finished.
+	Record *records.Task
+	// Pending is what Temporal says of a task that has not ended.
+	Pending *Pending
+
+	run *Run
+}
+
+// Name is the step's name with the index.
+func (t *Task) Name() string { return flow.TaskName(t.Step, t.Index) }
+
+// Pathspec is "Flow/run/task".
+func (t *Task) Pathspec() string { return t.run.Pathspec() + "/" + t.Name() }
+
+// Reused says that the task was taken over from another run.
+func (t *Task) Reused() bool { return t.Owner != t.run.Run.Run }
+
+// Steps returns all steps in the order of the plan.
+func (r *Run) Steps(ctx context.Context) ([]*Step, error) {
+	names := r.Plan.Steps()
+	steps := make([]*Step, 0, len(names))
+	tried, err := r.tried(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		s, err := r.step(ctx, name, tried)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, s)
+	}
+	return steps, nil
+}
+
+// tried names the tasks that left a ledger entry in this run.
+func (r *Run) tried(ctx context.Context) (map[string]bool, error) {
+	out := map[string]bool{}
+	prefix := records.RunPrefix(r.Flow, r.Run.Run) + "attempts/"
+	for info, err := range r.reader.store.List(ctx, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		step, index := path.Split(path.Dir(strings.TrimPrefix(info.Key, prefix)))
+		if x, err := flow.ParseIndex(index); err == nil {
+			out[flow.TaskName(strings.TrimSuffix(step, "/"), x)] = true
+		}
+	}
+	return out, nil
+}
+
+// Step returns one step; one that is not in the plan is [ErrNotFound].
+func (r *Run) Step(ctx context.Context, name string) (*Step, error) {
+	if _, ok := r.Plan.Step(name); !ok {
+		return nil, fmt.Errorf("step %q: %w in run %s (it has %s)", name, ErrNotFound, r.Pathspec(), strings.Join(r.Plan.Steps(), ", "))
+	}
+	tried, err := r.tried(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.step(ctx, name, tried)
+}
+
+func (r *Run) step(ctx context.Context, name string, tried map[string]bool) (*Step, error) {
+	t := &Task{Step: name, State: NotStarted, Owner: r.Owner(name), run: r}
+	_, rec, err := records.FindTask(ctx, r.reader.store, r.Flow, t.Owner, name, nil)
+	switch {
+	case err == nil:
+		t.Record, t.State = &rec, Completed
+		if rec.Outcome == records.Caught {
+			t.State = Caught
+		}
+		return &Step{Name: name, Tasks: []*Task{t}}, nil
+	case !errors.Is(err, artifacts.ErrNotFound):
+		return nil, err
+	}
+	if p, ok := r.pending[t.Name()]; ok {
+		t.Pending, t.State = &p, Running
+	} else if r.Failure != nil && r.Failure.Step == name {
+		t.State = Failed
+	} else if tried[t.Name()] {
+		switch r.Status {
+		case records.StatusRunning, Unknown:
+			t.State = Running
+		case records.StatusCancelled:
+			t.State = Cancelled
+		default:
+			t.State = Failed
+		}
+	}
+	return &Step{Name: name, Tasks: []*Task{t}}, nil
+}
+
+// Task returns one task by its name, like "fit" or "fit[3]". One that is not there is [ErrNotFound].
+func (r *Run) Task(ctx context.Context, name string) (*Task, error) {
+	step, _, _ := strings.Cut(name, "[")
+	s, err := r.Step(ctx, step)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range s.Tasks {
+		if t.Name() == name {
+			return t, nil
+		}
+	}
+	return nil, fmt.Errorf("task %q: %w in run %s", name, ErrNotFound, r.Pathspec())
+}
+
+// Last returns the task that the run ended with, which has the final state. It is [ErrNotFound] when
+// no task finished.
+func (r *Run) Last(ctx context.Context) (*Task, error) {
+	if r.end == nil || r.end.Last == nil {
+		return nil, fmt.Errorf("final state of run %s: %w (the run is %s)", r.Pathspec(), ErrNotFound, r.Status)
+	}
+	return r.Task(ctx, flow.TaskName(r.end.Last.Step, r.end.Last.Index))
+}
+
+// Attempt is one try of a task.
+type Attempt struct {
+	records.Attempt
+	// Waited is how long after the end of the attempt before this one started, zero for the first.
+	Waited time.Duration
+}
+
+// Attempts returns all attempts so far, oldest first, the one that finished the task included.
+func (t *Task) Attempts(ctx context.Context) ([]Attempt, error) {
+	ledger, err := records.Attempts(ctx, t.run.reader.store, t.run.Flow, t.Owner, t.Step, t.Index)
+	if err != nil {
+		return nil, err
+	}
+	// An attempt that could write its entry only after the task was done by another is no news.
+	if t.Record != nil {
+		if t.Record.Outcome == records.Completed {
+			ledger = slices.DeleteFunc(ledger, func(a records.Attempt) bool { return a.Attempt >= t.Record.Attempt })
+			ledger = append(ledger, records.Attempt{
+				Attempt: t.Record.Attempt, Outcome: t.Record.Outcome, Worker: t.Record.Worker, Started: t.Record.Started, Ended: t.Record.Ended,
+			})
+		}
+	}
+	out := make([]Attempt, len(ledger))
+	for i, a := range ledger {
+		out[i].Attempt = a
+		if i > 0 && !a.Started.IsZero() && !ledger[i-1].Ended.IsZero() {
+			out[i].Waited = a.Started.Sub(ledger[i-1].Ended)
+		}
+	}
+	return out, nil
+}
+
+// Artifacts returns the names of the artifacts of a finished task, in order.
+func (t *Task) Artifacts() []string {
+	if t.Record == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(t.Record.Artifacts))
+}
+
+// Artifact describes one artifact of a finished task.
+func (t *Task) Artifact(name string) (artifacts.Entry, error) {
+	if t.Record == nil {
+		return artifacts.Entry{}, fmt.Errorf("artifact %q of %s: %w (the task is %s)", name, t.Pathspec(), ErrNotFound, t.State)
+	}
+	e, ok := t.Record.Artifacts[name]
+	if !ok {
+		return artifacts.Entry{}, fmt.Errorf("artifact %q of %s: %w (it has %s)", name, t.Pathspec(), ErrNotFound, strings.Join(t.Artifacts(), ", "))
+	}
+	return e, nil
+}
+
+// Content reads an artifact's encoded content and verifies its digest.
+func (t *Task) Content(ctx context.Context, name string) (artifacts.Entry, []byte, error) {
+	e, err := t.Artifact(name)
+	if err != nil {
+		return e, nil, err
+	}
+	b, err := t.run.reader.store.Content(ctx, e)
+	if err != nil {
+		return e, nil, fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
+	}
+	return e, b, nil
+}
+
+// Load reads an artifact of a finished task into a T, which is the type of the state's field or one
+// that can hold the same content.
+func Load[T any](ctx context.Context, t *Task, name string) (T, error) {
+	var v T
+	e, b, err := t.Content(ctx, name)
+	if err != nil {
+		return v, err
+	}
+	if err := artifacts.Decode(e, b, &v); err != nil {
+		return v, fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
+	}
+	return v, nil
+}
+
+// LoadState reads the whole state after a finished task into state, a pointer to the flow's state struct.
+func LoadState[S any](ctx context.Context, t *Task, f *flow.Flow) (*S, error) {
+	if t.Record == nil {
+		return nil, fmt.Errorf("state of %s: %w (the task is %s)", t.Pathspec(), ErrNotFound, t.State)
+	}
+	state, ok := f.NewState().(*S)
+	if !ok {
+		return nil, fmt.Errorf("state of %s: the flow's state is not %T", t.Pathspec(), state)
+	}
+	return state, f.Schema().Load(ctx, t.run.reader.store, t.Record.Artifacts, state)
+}
+
+// Log is the log of one attempt.
+type Log struct {
+	Attempt int
+	// Catch says that the catch function wrote it.
+	Catch bool
+	Lines []records.LogLine
+}
+
+// Logs reads the logs of all attempts that wrote any, oldest first.
+func (t *Task) Logs(ctx context.Context) ([]Log, error) {
+	var logs []Log
+	for info, err := range t.run.reader.store.List(ctx, records.LogsPrefix(t.run.Flow, t.Owner, t.Step, t.Index)) {
+		if err != nil {
+			return nil, err
+		}
+		l := Log{}
+		var ok bool
+		if l.Attempt, l.Catch, ok = records.ParseLogName(path.Base(info.Key)); !ok {
+			continue
+		}
+		b, err := t.run.reader.store.GetDoc(ctx, info.Key)
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(b)) {
+			l.Lines = append(l.Lines, records.ReadLogLine([]byte(strings.TrimSuffix(line, "\n"))))
+		}
+		logs = append(logs, l)
+	}
+	return logs, nil
+}
+
+// Cards lists the names of the task's cards.
+func (t *Task) Cards(ctx context.Context) ([]string, error) {
+	var names []string
+	for info, err := range t.run.reader.store.List(ctx, records.CardsPrefix(t.run.Flow, t.Owner, t.Step, t.Index)) {
+		if err != nil {
+			return nil, err
+		}
+		if name, ok := strings.CutSuffix(path.Base(info.Key), ".html"); ok {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// Card reads a card, a whole HTML page.
+func (t *Task) Card(ctx context.Context, name string) ([]byte, error) {
+	b, err := t.run.reader.store.GetDoc(ctx, records.CardKey(t.run.Flow, t.Owner, t.Step, t.Index, name))
+	if errors.Is(err, artifacts.ErrNotFound) {
+		names, _ := t.Cards(ctx)
+		hint := "the step has none; add cards.Default() to it"
+		if len(names) > 0 {
+			hint = "it has " + strings.Join(names, ", ")
+		}
+		return nil, fmt.Errorf("card %q of %s: %w (%s)", name, t.Pathspec(), ErrNotFound, hint)
+	}
+	return b, err
+}

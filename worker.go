@@ -1,0 +1,76 @@
+package stepwell
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/worker"
+
+	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/workflows"
+)
+
+// WorkerOptions are how a worker works. The zero value is ready.
+type WorkerOptions struct {
+	// TaskQueue is what the worker polls. Defaults to [DefaultTaskQueue].
+	TaskQueue string
+	// MaxConcurrent is how many steps run at once. Defaults to four times the number of processors,
+	// at least 16: right for steps that wait for services. Set it to the number of processors for steps that compute.
+	MaxConcurrent int
+	// Drain is how long running steps may go on after Stop. Defaults to 25 s; then they are
+	// cancelled and run elsewhere, without using up an attempt.
+	Drain time.Duration
+	// Log gets what steps log. Nil: the lines are only kept in the store.
+	Log slog.Handler
+}
+
+// NewWorker returns a Temporal worker for flows; the caller starts and stops it. Flows that do not
+// pass their Check are refused.
+func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows ...*flow.Flow) (worker.Worker, error) {
+	if err := checkFlows(flows); err != nil {
+		return nil, err
+	}
+	if o.TaskQueue == "" {
+		o.TaskQueue = DefaultTaskQueue
+	}
+	if o.MaxConcurrent == 0 {
+		o.MaxConcurrent = max(16, 4*runtime.NumCPU())
+	}
+	if o.Drain == 0 {
+		o.Drain = 25 * time.Second
+	}
+	identity := workerIdentity()
+	eager := 100
+	w := worker.New(c, o.TaskQueue, worker.Options{
+		Identity:                           identity,
+		MaxConcurrentActivityExecutionSize: o.MaxConcurrent,
+		// A step in the process that schedules it need not go through the server's queue first. The default is 3.
+		MaxEagerActivityReservationsPerWorkflowTask: &eager,
+		WorkflowTaskPollerBehavior:                  worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
+		ActivityTaskPollerBehavior:                  worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
+		// A cancel arrives with the answer to a heartbeat.
+		MaxHeartbeatThrottleInterval: 5 * time.Second,
+		WorkerStopTimeout:            o.Drain + 5*time.Second,
+		DisableRegistrationAliasing:  true,
+	})
+	for _, f := range flows {
+		workflows.Register(w, f.Name())
+	}
+	activities.New(store, activities.Options{Worker: identity, Drain: o.Drain, Log: o.Log}, flows...).Register(w)
+	return w, nil
+}
+
+// workerIdentity tells the workers of a cluster apart.
+func workerIdentity() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	return fmt.Sprintf("%d@%s", os.Getpid(), host)
+}
