@@ -130,6 +130,7 @@ func (c *Client) start(ctx context.Context, doc records.Run, at *workflows.Curso
 		if doc.Origin == "" {
 			doc.Root = doc.Run
 		}
+		doc.WorkflowID = doc.Flow + "/" + doc.Run
 		err := records.CreateRun(ctx, c.store, doc)
 		if errors.Is(err, artifacts.ErrExists) && !chosen {
 			continue
@@ -154,7 +155,7 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *workflows.Cur
 		Defaults: policies.Defaults{Heartbeat: c.options.Heartbeat}, Start: at,
 	}
 	o := client.StartWorkflowOptions{
-		ID:                       doc.Flow + "/" + doc.Run,
+		ID:                       doc.WorkflowID,
 		TaskQueue:                c.options.TaskQueue,
 		WorkflowIDReusePolicy:    enumspb.WORKFLOW_ID_REUSE_POLICY_REJECT_DUPLICATE,
 		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
@@ -259,7 +260,7 @@ func (c *Client) Wait(ctx context.Context, flowName, run string) (*runs.Run, err
 	if !r.Ended.IsZero() || r.Status == records.StatusFailed {
 		return r, nil
 	}
-	err = c.temporal.GetWorkflow(ctx, r.Pathspec(), "").Get(ctx, nil)
+	err = c.temporal.GetWorkflow(ctx, r.WorkflowID, "").Get(ctx, nil)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -282,7 +283,7 @@ func (c *Client) Cancel(ctx context.Context, flowName, run string) error {
 	if r.Status != records.StatusRunning && r.Status != runs.Unknown {
 		return inputf("run %s is %s already", r.Pathspec(), r.Status)
 	}
-	return c.temporal.CancelWorkflow(ctx, r.Pathspec(), "")
+	return c.temporal.CancelWorkflow(ctx, r.WorkflowID, "")
 }
 
 // Polled reports whether any worker polls the task queue for workflows at this moment. The server

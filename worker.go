@@ -54,8 +54,9 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 		MaxEagerActivityReservationsPerWorkflowTask: &eager,
 		WorkflowTaskPollerBehavior:                  worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
 		ActivityTaskPollerBehavior:                  worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
-		// A cancel arrives with the answer to a heartbeat.
-		MaxHeartbeatThrottleInterval: 5 * time.Second,
+		// The step activity paces its heartbeats itself: the SDK's own pace, four fifths of the timeout, leaves a busy
+		// machine little time to be late.
+		MaxHeartbeatThrottleInterval: time.Second,
 		WorkerStopTimeout:            o.Drain + 5*time.Second,
 		DisableRegistrationAliasing:  true,
 	})

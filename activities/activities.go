@@ -69,6 +69,8 @@ type Options struct {
 	Log slog.Handler
 	// Random draws jitter from [0,1). Defaults to math/rand/v2.
 	Random func() float64
+	// Now is the clock of records. Defaults to time.Now; package flowtest gives the skipped one.
+	Now func() time.Time
 }
 
 // grace is how long a cancelled or timed-out function may take to return before it is left behind.
@@ -93,6 +95,9 @@ func New(store *artifacts.Store, o Options, flows ...*flow.Flow) *Activities {
 			host = "unknown"
 		}
 		o.Worker = fmt.Sprintf("%d@%s", os.Getpid(), host)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Random == nil {
 		o.Random = rand.Float64
@@ -138,7 +143,52 @@ func (a *Activities) begin(ctx context.Context, r records.Run) error {
 }
 
 func (a *Activities) end(ctx context.Context, in EndInput) error {
+	if _, err := a.settle(ctx, in.End.Failure); err != nil {
+		return bookkeeping(err)
+	}
 	return bookkeeping(records.CreateEnd(ctx, a.store, in.Flow, in.Run, in.End))
+}
+
+// settle completes a failure that the server made when it gave a task up, because the last attempt's worker was lost or
+// a timeout passed: only the ledger knows how many attempts there were. It writes the entry that the lost worker could
+// not write, and returns the ledger. A failure that an attempt told itself stays as it is.
+func (a *Activities) settle(ctx context.Context, f *policies.Failure) ([]records.Attempt, error) {
+	if f == nil || f.Step == "" {
+		return nil, nil
+	}
+	step, x, err := flow.ParseTaskName(f.Task)
+	if err != nil {
+		return nil, policies.WithClass(err, policies.Permanent)
+	}
+	ledger, err := records.Attempts(ctx, a.store, f.Flow, f.Run, step, x)
+	if err != nil || f.Attempt > 0 {
+		return ledger, err
+	}
+	last := 0
+	for _, e := range ledger {
+		last = max(last, e.Attempt)
+	}
+	if f.Attempt = last; f.Class == policies.Lost {
+		f.Attempt++
+		e := records.Attempt{Attempt: f.Attempt, Outcome: records.Lost, Worker: f.Worker, Failure: f, Reason: "lost attempts spent"}
+		ledger = append(ledger, e)
+		f.CodeFailures, f.LostAttempts = count(ledger)
+		return ledger, records.PutAttempt(ctx, a.store, f.Flow, f.Run, step, x, e)
+	}
+	f.CodeFailures, f.LostAttempts = count(ledger)
+	return ledger, nil
+}
+
+// count tells the attempts that failed by the author's code from those that were lost.
+func count(ledger []records.Attempt) (code, lost int) {
+	for _, e := range ledger {
+		if e.CountsAsCodeFailure {
+			code++
+		} else {
+			lost++
+		}
+	}
+	return code, lost
 }
 
 // bookkeeping flattens an error for Temporal. These activities are tried again by the server's policy.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
@@ -40,7 +41,7 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 	info := activity.GetInfo(ctx)
 	t := &attempt{
 		Activities: a, flow: f, def: def, in: in, catch: catch,
-		number: int(info.Attempt), worker: a.options.Worker, started: time.Now(),
+		number: int(info.Attempt), worker: a.options.Worker, started: a.options.Now(),
 	}
 	t.beat.start(ctx, info.HeartbeatTimeout, t.worker, t.started)
 	defer t.beat.stop()
@@ -70,6 +71,11 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 	t.log = newAttemptLog(t)
 	defer t.log.close()
 
+	if t.catch {
+		if t.ledger, err = t.settle(ctx, t.in.Failure); err != nil {
+			return StepResult{}, nil, err
+		}
+	}
 	if t.number > 1 {
 		done, result, failure, err := t.lookBack(ctx)
 		if done || failure != nil || err != nil {
@@ -124,7 +130,7 @@ func (t *attempt) lookBack(ctx context.Context) (done bool, _ StepResult, _ *pol
 		}
 		t.ledger = append(t.ledger, e)
 	}
-	if _, lost := t.budgets(); lost > t.spec.Lost {
+	if _, lost := count(t.ledger); lost > t.spec.Lost {
 		f := &policies.Failure{Class: policies.Lost, Message: fmt.Sprintf(
 			"the worker was lost %d times while it ran this task (look for a crash or too little memory; Retry.Lost allows %d)", lost, t.spec.Lost)}
 		return false, StepResult{}, f, f
@@ -145,18 +151,6 @@ func (t *attempt) lostEntry(ctx context.Context, n int) records.Attempt {
 		Task: flow.TaskName(t.in.Step, t.in.Index), Attempt: n, Worker: e.Worker,
 	}
 	return e
-}
-
-// budgets counts the attempts before this one that failed by the author's code and that were lost.
-func (t *attempt) budgets() (code, lost int) {
-	for _, e := range t.ledger {
-		if e.CountsAsCodeFailure {
-			code++
-		} else {
-			lost++
-		}
-	}
-	return code, lost
 }
 
 // load reads the state that the task starts from.
@@ -187,30 +181,60 @@ func badInput(err error) error {
 }
 
 var (
-	errDrained   = errors.New("the worker was told to stop")
-	errAttempt   = errors.New("the attempt's timeout passed")
-	errCancelled = errors.New("the run was cancelled")
+	errDrained = errors.New("the worker was told to stop")
+	errTimeout = errors.New("the attempt's timeout passed")
 )
+
+// outcome is how the author's function ended. The failure is set when it knows more than the error.
+type outcome struct {
+	err     error
+	failure *policies.Failure
+}
 
 // call runs the author's function. The function has its own goroutine, so that one that ignores its
 // context can be left behind; it only ever touches this attempt's state.
 func (t *attempt) call(ctx context.Context, state any) (*policies.Failure, error) {
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	run = flow.NewContext(run, flow.Runtime{
-		Info: t.info(), Log: t.log.logger, Card: &t.card, Progress: t.beat.progress,
-	})
-	var timeout <-chan time.Time
 	if d := t.spec.Timeout.Attempt; d > 0 {
-		timer := time.NewTimer(time.Duration(d))
-		defer timer.Stop()
-		timeout = timer.C
-		// The function sees the deadline, but is cancelled by the timer below, so that one clock decides.
+		var stop context.CancelFunc
+		run, stop = context.WithTimeoutCause(run, d, errTimeout)
+		defer stop()
 	}
-	type outcome struct {
-		err     error
-		failure *policies.Failure
+	done := t.goCall(flow.NewContext(run, flow.Runtime{
+		Info: t.info(), Log: t.log.logger, Card: &t.card, Progress: t.beat.progress,
+	}), state)
+
+	stop := activity.GetWorkerStopChannel(ctx)
+	var drain <-chan time.Time
+	for waiting := true; waiting; {
+		select {
+		case o := <-done:
+			return t.ended(run, o)
+		case <-run.Done():
+			waiting = false
+		case <-stop:
+			stop = nil
+			timer := time.NewTimer(t.options.Drain)
+			defer timer.Stop()
+			drain = timer.C
+		case <-drain:
+			cancel(errDrained)
+		}
 	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case o := <-done:
+		return t.ended(run, o)
+	case <-timer.C:
+		t.log.logger.Warn("the step did not return after its context was cancelled and was left behind", "cause", context.Cause(run))
+		return t.ended(run, outcome{err: context.Cause(run)})
+	}
+}
+
+// goCall calls the author's function in a goroutine and sends how it ended.
+func (t *attempt) goCall(ctx context.Context, state any) <-chan outcome {
 	done := make(chan outcome, 1)
 	go func() {
 		var o outcome
@@ -227,81 +251,39 @@ func (t *attempt) call(ctx context.Context, state any) (*policies.Failure, error
 			done <- o
 		}()
 		if t.catch {
-			o.err = t.def.Catch.Call(run, state, t.in.Failure)
+			o.err = t.def.Catch.Call(ctx, state, t.in.Failure)
 		} else {
-			o.err = t.def.Run(run, state)
+			o.err = t.def.Run(ctx, state)
 		}
 		normal = true
 	}()
-
-	stop := activity.GetWorkerStopChannel(ctx)
-	var drain <-chan time.Time
-	var cause error
-	for cause == nil {
-		select {
-		case o := <-done:
-			if o.err != nil && ctx.Err() != nil && o.failure == nil {
-				return t.ended(ctx)
-			}
-			return o.failure, o.err
-		case <-timeout:
-			cause = errAttempt
-		case <-ctx.Done():
-			cause = errCancelled
-		case <-stop:
-			stop = nil
-			timer := time.NewTimer(t.options.Drain)
-			defer timer.Stop()
-			drain = timer.C
-		case <-drain:
-			cause = errDrained
-		}
-	}
-	cancel(cause)
-	timer := time.NewTimer(grace)
-	defer timer.Stop()
-	select {
-	case o := <-done:
-		if o.err == nil {
-			return nil, nil // it finished all the same
-		}
-		if o.failure != nil {
-			return o.failure, o.err
-		}
-	case <-timer.C:
-		t.log.logger.Warn("the step did not return after its context was cancelled and was left behind", "cause", cause)
-	}
-	switch cause {
-	case errAttempt:
-		f := &policies.Failure{Class: policies.TimedOut, Type: "TimeoutError",
-			Message: fmt.Sprintf("the attempt took longer than %s", t.spec.Timeout.Attempt)}
-		return f, f
-	case errDrained:
-		return t.lost("the worker was told to stop")
-	default:
-		return t.ended(ctx)
-	}
+	return done
 }
 
-// ended turns the end of the activity's context into a failure.
-func (t *attempt) ended(ctx context.Context) (*policies.Failure, error) {
-	switch cause := context.Cause(ctx); {
-	case errors.Is(cause, worker.ErrWorkerShutdown):
-		return t.lost("the worker was told to stop")
-	case errors.Is(cause, context.DeadlineExceeded):
-		f := &policies.Failure{Class: policies.TimedOut, Type: "TimeoutError", Message: "the time for all attempts is over"}
-		return f, f
+// ended says what the end of the author's function means. A function that returned nil has done its work,
+// however late; a panic is a panic; any other error after the context ended is put down to that end.
+func (t *attempt) ended(run context.Context, o outcome) (*policies.Failure, error) {
+	if o.err == nil || o.failure != nil || run.Err() == nil {
+		return o.failure, o.err
+	}
+	failed := func(f *policies.Failure) (*policies.Failure, error) { return f, f }
+	switch cause := context.Cause(run); {
+	case errors.Is(cause, errTimeout):
+		return failed(&policies.Failure{Class: policies.TimedOut, Type: "TimeoutError",
+			Message: fmt.Sprintf("the attempt took longer than %s", t.spec.Timeout.Attempt)})
+	case errors.Is(cause, errDrained), errors.Is(cause, worker.ErrWorkerShutdown):
+		return failed(&policies.Failure{Class: policies.Lost, Message: errDrained.Error()})
 	case errors.Is(cause, activity.ErrActivityPaused), errors.Is(cause, activity.ErrActivityReset):
-		return t.lost(cause.Error())
+		return failed(&policies.Failure{Class: policies.Lost, Message: cause.Error()})
+	case errors.Is(cause, context.DeadlineExceeded):
+		return failed(&policies.Failure{Class: policies.TimedOut, Type: "TimeoutError", Message: "the time for all attempts is over"})
+	case temporal.IsCanceledError(cause):
+		return failed(&policies.Failure{Class: policies.Cancelled, Message: "the run was cancelled"})
 	default:
-		f := &policies.Failure{Class: policies.Cancelled, Message: "the run was cancelled"}
-		return f, f
+		// A heartbeat was refused or got no answer for as long as the heartbeat timeout: the server has given this
+		// attempt up, and whatever it reports now is not heard.
+		return failed(&policies.Failure{Class: policies.Lost, Message: fmt.Sprintf("the server has given the attempt up: %v", cause)})
 	}
-}
-
-func (t *attempt) lost(why string) (*policies.Failure, error) {
-	f := &policies.Failure{Class: policies.Lost, Message: why}
-	return f, f
 }
 
 func (t *attempt) info() flow.Info {

@@ -28,7 +28,7 @@ func (t *attempt) save(ctx context.Context, state any, prev map[string]artifacts
 	}
 	rec := records.Task{
 		Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step, Index: t.in.Index,
-		Outcome: records.Completed, Attempt: t.number, Worker: t.worker, Started: t.started, Ended: time.Now(),
+		Outcome: records.Completed, Attempt: t.number, Worker: t.worker, Started: t.started, Ended: t.options.Now(),
 		Parents: parents, Artifacts: entries, Changed: changed,
 	}
 	if t.catch {
@@ -72,9 +72,9 @@ func (t *attempt) result(ref records.Ref, rec records.Task) StepResult {
 func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) error {
 	ctx = context.WithoutCancel(ctx)
 	f.Flow, f.Run, f.Step, f.Task = t.in.Flow, t.in.Run, t.in.Step, flow.TaskName(t.in.Step, t.in.Index)
-	f.Attempt, f.Worker, f.Time = t.number, t.worker, time.Now()
+	f.Attempt, f.Worker, f.Time = t.number, t.worker, t.options.Now()
 	entry := records.Attempt{Attempt: t.number, Outcome: records.Failed, Worker: t.worker, Started: t.started, Ended: f.Time, Failure: f}
-	code, lost := t.budgets()
+	code, lost := count(t.ledger)
 
 	var d policies.Decision
 	switch {

@@ -147,3 +147,16 @@ func (x Index) Equal(y Index) bool { return slices.Equal(x, y) }
 
 // TaskName names a task for people: the step, and the index if it has one.
 func TaskName(step string, x Index) string { return step + x.String() }
+
+// ParseTaskName reads what [TaskName] wrote.
+func ParseTaskName(task string) (step string, x Index, err error) {
+	step, index, has := strings.Cut(task, "[")
+	if !has {
+		return step, nil, nil
+	}
+	index, closed := strings.CutSuffix(index, "]")
+	if x, err = ParseIndex(strings.ReplaceAll(index, ",", ".")); err != nil || !closed || len(x) == 0 {
+		return "", nil, fmt.Errorf("%q is not the name of a task", task)
+	}
+	return step, x, nil
+}

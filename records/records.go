@@ -29,9 +29,11 @@ type Run struct {
 	Started time.Time         `json:"started"`
 	// Code identifies the program that started the run: its version control revision when it has one.
 	Code string `json:"code,omitempty"`
-	// TaskQueue and Namespace say where in Temporal the run lives.
-	TaskQueue string `json:"task_queue"`
-	Namespace string `json:"namespace,omitempty"`
+	// WorkflowID, TaskQueue and Namespace say where in Temporal the run lives. The workflow's id is Flow/run, unless
+	// another workflow started the run as its child.
+	WorkflowID string `json:"workflow_id"`
+	TaskQueue  string `json:"task_queue"`
+	Namespace  string `json:"namespace,omitempty"`
 	// Origin is the run that this one was resumed from and Root the first of the chain; Root of a run that
 	// was not resumed is the run itself.
 	Origin string `json:"origin,omitempty"`

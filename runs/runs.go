@@ -116,7 +116,7 @@ func (r *Run) refresh(ctx context.Context) error {
 	if r.reader.temporal == nil {
 		return nil
 	}
-	d, err := r.reader.temporal.DescribeWorkflowExecution(ctx, r.Pathspec(), "")
+	d, err := r.reader.temporal.DescribeWorkflowExecution(ctx, r.WorkflowID, "")
 	var gone *serviceerror.NotFound
 	switch {
 	case errors.As(err, &gone):

@@ -204,7 +204,7 @@ func (r *run) bookkeeping(ctx workflow.Context, summary string) workflow.Context
 func (r *run) begin(ctx workflow.Context) error {
 	return workflow.ExecuteActivity(r.bookkeeping(ctx, "write run.json"), activities.BeginType, records.Run{
 		Flow: r.in.Plan.Flow, Run: r.in.Run, Root: r.in.Run, Plan: r.in.Plan, Params: r.in.Params,
-		Started: r.info.WorkflowStartTime, TaskQueue: r.info.TaskQueueName, Namespace: r.info.Namespace,
+		Started: r.info.WorkflowStartTime, WorkflowID: r.info.WorkflowExecution.ID, TaskQueue: r.info.TaskQueueName, Namespace: r.info.Namespace,
 	}).Get(ctx, nil)
 }
 
