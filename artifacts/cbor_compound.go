@@ -84,7 +84,8 @@ func slicePlan(elem *plan) (encodeFunc, decodeFunc) {
 		}
 		defer d.leave()
 		length := int(n)
-		s := reflect.MakeSlice(v.Type(), 0, min(length, firstElements))
+		s := reflect.New(v.Type()).Elem() // only a slice with an address can grow
+		s.Set(reflect.MakeSlice(v.Type(), 0, min(length, firstElements)))
 		for i := range length {
 			if i == s.Cap() {
 				s.Grow(min(i, length-i))
@@ -215,4 +216,3 @@ func (d *decoder) skip() error {
 	}
 	return nil
 }
-

@@ -73,4 +73,3 @@ func plainMaps(v any) any {
 	}
 	return v
 }
-
