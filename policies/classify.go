@@ -51,16 +51,18 @@ func (e *retryAfterError) Unwrap() error { return e.error }
 //
 //   - a mark of [WithClass]
 //   - a *Failure in the chain
-//   - an application error of Temporal's SDK: the class it is typed with, else Permanent if it is
-//     non-retryable
+//   - an application error of Temporal's SDK: the class it is typed with (Cancelled and Lost, which
+//     speak of another run, aside), else Permanent if it is non-retryable; a timeout error of the
+//     SDK: Timeout
 //   - a wait asked for with [WithRetryAfter]: RateLimited
 //   - context.DeadlineExceeded: Timeout
 //   - a network error, a timeout of one, a connection that broke: Transient
 //   - anything else: Unknown
 //
 // A context.Canceled is Unknown on purpose, and so is the SDK's canceled error: the step may have
-// cancelled a context of its own, as errgroup does, or waited for somebody else's run. Whoever holds the attempt's context knows whether the run was cancelled, and
-// marks the error with Cancelled.
+// cancelled a context of its own, as errgroup does, or waited for somebody else's run. Whoever
+// holds the attempt's context knows whether the run was cancelled, and marks the error with
+// Cancelled.
 //
 // Classify outlives errors whose own methods panic, such as a nil pointer in an error: class Bug.
 func Classify(err error) (f *Failure) {
@@ -220,9 +222,15 @@ func typeOf(err error) string {
 	return name
 }
 
-// hasType reports whether an error in the chain has a type of that name.
-func hasType(err error, name string) bool {
-	return !each(err, func(e error) bool { return typeName(e) != name })
+// hasType reports whether an error in the chain has a type of that name. Like Classify it outlives
+// an error whose Unwrap panics: the chain ends there.
+func hasType(err error, name string) (found bool) {
+	defer func() { _ = recover() }()
+	each(err, func(e error) bool {
+		found = typeName(e) == name
+		return !found
+	})
+	return found
 }
 
 // typeName is the name of an error's type by the rule of Temporal's SDK: no package, no pointer,

@@ -24,7 +24,8 @@ type Decision struct {
 // included. Random returns numbers in [0, 1); nil means the math/rand/v2 package's.
 //
 // The order: classes that are never tried again, NonRetryable, spent budgets, RetryIf. So RetryIf
-// can refuse an attempt but never allow one.
+// can refuse an attempt but never allow one. A lost attempt has its own budget and says nothing
+// about the code: RetryIf is not asked, and the next attempt does not wait.
 func (s Spec) Decide(f *Failure, err error, retryIf func(error) bool, codeFailures int, random func() float64) Decision {
 	if f == nil {
 		f = Classify(err)
@@ -41,8 +42,12 @@ func (s Spec) Decide(f *Failure, err error, retryIf func(error) bool, codeFailur
 	if name := s.listed(f, err); name != "" {
 		return Decision{Reason: fmt.Sprintf("%q is listed in NonRetryable", name)}
 	}
-	if f.Class == Lost && f.LostAttempts > s.Lost {
-		return Decision{Reason: fmt.Sprintf("lost attempts spent (%d, %d tolerated)", f.LostAttempts, s.Lost)}
+	if f.Class == Lost {
+		reason := fmt.Sprintf("%d lost, %d tolerated", f.LostAttempts, s.Lost)
+		if f.LostAttempts > s.Lost {
+			return Decision{Reason: "lost attempts spent (" + reason + ")"}
+		}
+		return Decision{Retry: true, Reason: "a lost attempt is made up for at once (" + reason + ")"}
 	}
 	if limit := max(s.MaximumAttempts, 1); codeFailures >= limit {
 		return Decision{Reason: fmt.Sprintf("attempts spent (%d of %d)", codeFailures, limit)}

@@ -154,6 +154,5 @@ func ExampleSpec_Validate() {
 	// Output:
 	// retry: InitialInterval is 5ns (a number needs a unit, such as 5*time.Second)
 	// retry: BackoffCoefficient is 0.5 (use 1 for equal waits, 2 for doubling ones)
-	// retry: MaximumInterval is 500ns (a number needs a unit, such as 500*time.Second)
 	// timeout: Attempt 1h0m0s is longer than Total 1m0s, which covers all attempts (make Total longer)
 }

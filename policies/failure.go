@@ -174,6 +174,8 @@ func (f *Failure) fit() {
 	}{
 		{&f.Stack, 0}, {&f.Message, 512}, {&f.Worker, 64}, {&f.Type, 64},
 		{&f.Task, 128}, {&f.Run, 128}, {&f.Step, 64}, {&f.Flow, 128},
+		// Bytes that JSON escapes weigh sixfold, so even short names may be too much.
+		{&f.Worker, 0}, {&f.Type, 0}, {&f.Task, 0}, {&f.Run, 0}, {&f.Step, 0}, {&f.Flow, 0},
 	} {
 		if f.size() <= maxFailure {
 			return

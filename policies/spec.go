@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 )
@@ -31,7 +30,12 @@ type Spec struct {
 	// Catch says that the step has a catch function.
 	Catch bool `json:"catch,omitempty"`
 
-	mistakes []error // what shows only before the defaults are filled in
+	mistakes mistakes
+}
+
+// mistakes are what shows only in the policies as they were given. They do not travel.
+type mistakes struct {
+	retry, timeout, catch error
 }
 
 // NewSpec resolves a step's policies; nil stands for a policy that the step does not have. It
@@ -46,26 +50,33 @@ func NewSpec(r *Retry, t *Timeout, c *CatchPolicy) Spec {
 		BackoffCoefficient: or(r.BackoffCoefficient, defaultCoefficient),
 		MaximumInterval:    r.MaximumInterval,
 		Jitter:             r.Jitter,
-		NonRetryable:       slices.Clone(r.NonRetryable),
+		NonRetryable:       append([]string(nil), r.NonRetryable...), // nil when empty, as after JSON
 		Lost:               max(or(r.Lost, defaultLost), 0),
 		HasRetryIf:         r.RetryIf != nil,
 		Catch:              c != nil,
 	}
 	if s.MaximumInterval == 0 {
-		s.MaximumInterval = toDuration(defaultMaximum * float64(s.InitialInterval))
+		s.MaximumInterval = defaultMaximumInterval(s.InitialInterval)
 	}
 	if r.MaximumAttempts == 0 {
 		if set := idleFields(r); len(set) > 0 {
-			s.mistakes = append(s.mistakes, fmt.Errorf("retry sets %s but not MaximumAttempts, so there is one attempt only (set MaximumAttempts, the first try included)", strings.Join(set, ", ")))
+			s.mistakes.retry = fmt.Errorf("retry sets %s but not MaximumAttempts, so there is one attempt only (set MaximumAttempts, the first try included)", strings.Join(set, ", "))
 		}
 	}
 	if t != nil {
 		s.Timeout = *t
+		if *t == (Timeout{}) {
+			s.mistakes.timeout = errors.New("timeout sets no duration (set Attempt, Total, Queue or Heartbeat, or leave it out)")
+		}
 	}
 	if c != nil && c.call == nil {
-		s.mistakes = append(s.mistakes, errNoCatch)
+		s.mistakes.catch = errNoCatch
 	}
 	return s
+}
+
+func defaultMaximumInterval(initial time.Duration) time.Duration {
+	return toDuration(defaultMaximum * float64(initial))
 }
 
 func or[T comparable](v, ifZero T) T {
@@ -100,7 +111,7 @@ func idleFields(r *Retry) []string {
 // Validate reports everything in the policies that makes no sense, as one joined error in the
 // order of the fields. It returns nil for sound policies.
 func (s Spec) Validate() error {
-	errs := slices.Clone(s.mistakes)
+	errs := []error{s.mistakes.retry}
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 
 	if s.MaximumAttempts < 1 {
@@ -110,7 +121,9 @@ func (s Spec) Validate() error {
 	if !(s.BackoffCoefficient >= 1) || math.IsInf(s.BackoffCoefficient, 0) {
 		bad("retry: BackoffCoefficient is %v (use 1 for equal waits, 2 for doubling ones)", s.BackoffCoefficient)
 	}
-	checkDuration(bad, "retry: MaximumInterval", s.MaximumInterval)
+	if s.MaximumInterval != defaultMaximumInterval(s.InitialInterval) { // else nobody wrote it
+		checkDuration(bad, "retry: MaximumInterval", s.MaximumInterval)
+	}
 	if s.InitialInterval > 0 && s.MaximumInterval > 0 && s.MaximumInterval < s.InitialInterval {
 		bad("retry: MaximumInterval %s is shorter than InitialInterval %s (make it longer or leave it out)", s.MaximumInterval, s.InitialInterval)
 	}
@@ -132,6 +145,7 @@ func (s Spec) Validate() error {
 	}
 
 	t := s.Timeout
+	errs = append(errs, s.mistakes.timeout)
 	checkDuration(bad, "timeout: Attempt", t.Attempt)
 	checkDuration(bad, "timeout: Total", t.Total)
 	checkDuration(bad, "timeout: Queue", t.Queue)
@@ -150,7 +164,7 @@ func (s Spec) Validate() error {
 			bad("timeout: Total %s leaves no time for a second attempt after InitialInterval %s (make Total longer)", t.Total, s.InitialInterval)
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.mistakes.catch)...)
 }
 
 // checkDuration refuses negative durations and numbers without a unit: InitialInterval: 2 is two

@@ -14,7 +14,7 @@ import (
 
 // Defaults are what a worker or a server adds to the policies of all steps.
 type Defaults struct {
-	// Heartbeat is the heartbeat timeout of steps that set none. Zero means 30 seconds.
+	// Heartbeat is the heartbeat timeout of steps that set none. Zero and negative values mean 30 seconds.
 	Heartbeat time.Duration
 }
 
@@ -43,7 +43,7 @@ func (s Spec) ActivityOptions(d Defaults) workflow.ActivityOptions {
 		ScheduleToCloseTimeout: s.Timeout.Total,
 		ScheduleToStartTimeout: s.Timeout.Queue,
 		StartToCloseTimeout:    startToClose,
-		HeartbeatTimeout:       or(s.Timeout.Heartbeat, or(d.Heartbeat, defaultHeartbeat)),
+		HeartbeatTimeout:       or(s.Timeout.Heartbeat, or(max(d.Heartbeat, 0), defaultHeartbeat)),
 		WaitForCancellation:    true,
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval:    time.Second,
@@ -85,6 +85,9 @@ func Error(f *Failure, d Decision) error {
 		fitted.Class = Unknown
 	}
 	fitted.Message = message(fitted.Message)
+	if _, err := fitted.Time.MarshalText(); err != nil {
+		fitted.Time = time.Time{} // the SDK panics on details that it cannot encode
+	}
 	fitted.fit()
 	if fitted.Class == Cancelled {
 		return temporal.NewCanceledErrorWithOptions(temporal.CanceledErrorOptions{
@@ -122,7 +125,8 @@ func FailureOf(err error) *Failure {
 		}
 		var timeout *temporal.TimeoutError
 		if activity.RetryState() == enumspb.RETRY_STATE_TIMEOUT && !errors.As(activity, &timeout) {
-			f.Message += " (not tried again: the next attempt would have started after Timeout.Total)"
+			const note = " (not tried again: the next attempt would have started after Timeout.Total)"
+			f.Message = cut(f.Message, maxMessage-len(note)) + note
 		}
 	}
 	return f
@@ -138,8 +142,9 @@ func fromSDK(err error) *Failure {
 		case *temporal.ApplicationError:
 			f := readApplication(e)
 			found = &Failure{Class: f.Class, Type: f.Type, RetryAfter: f.RetryAfter}
-			if f.Class == Cancelled || f.Class == Lost {
-				found.Class = Unknown // an author's own word for it
+			if f.Class == Unknown || f.Class == Cancelled || f.Class == Lost {
+				// It says nothing, or something about another run: the other rules decide.
+				found.Class = ""
 			}
 		case *temporal.TimeoutError:
 			found = &Failure{Class: TimedOut}
@@ -204,7 +209,8 @@ func readOne(err error) *Failure {
 }
 
 func readApplication(e *temporal.ApplicationError) *Failure {
-	if f := readDetails(e); f != nil {
+	// An author's own application error may have details that happen to look like a failure.
+	if f := readDetails(e); f != nil && string(f.Class) == e.Type() {
 		f.Message = message(e.Message())
 		return f
 	}
@@ -227,7 +233,8 @@ func readTimeout(e *temporal.TimeoutError) *Failure {
 	earlier := readChain(errors.Unwrap(e))
 	if earlier != nil {
 		*f = *earlier
-		f.Stack, f.RetryAfter, f.Attempt = "", 0, 0
+		f.Stack, f.RetryAfter = "", 0
+		f.Attempt, f.Worker, f.Time = 0, "", time.Time{} // those of another attempt
 	}
 	f.Class, f.Type = TimedOut, "TimeoutError"
 	switch e.TimeoutType() {

@@ -6,7 +6,7 @@ import (
 )
 
 // Timeout says how long a task may take. It is a step's option. Zero fields mean no limit, except
-// for Heartbeat.
+// for Heartbeat; a Timeout that sets nothing at all is a mistake that the flow's Check reports.
 //
 // Metaflow's @timeout(minutes=10) is Timeout{Attempt: 10 * time.Minute}: per attempt.
 type Timeout struct {
