@@ -169,6 +169,12 @@ func (t *attempt) load(ctx context.Context) (state any, prev map[string]artifact
 	if err := t.flow.SetParams(state, t.run.Params); err != nil {
 		return nil, nil, nil, policies.WithClass(err, policies.Permanent)
 	}
+	if t.in.From == nil {
+		// The first task starts from the parameters and zero values: it did not set those.
+		if prev, _, err = t.flow.Schema().Save(ctx, t.store, state, nil, artifacts.Snapshot{}, t.in.Run); err != nil {
+			return nil, nil, nil, badInput(err)
+		}
+	}
 	return state, prev, parents, nil
 }
 

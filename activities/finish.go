@@ -73,6 +73,9 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) erro
 	ctx = context.WithoutCancel(ctx)
 	f.Flow, f.Run, f.Step, f.Task = t.in.Flow, t.in.Run, t.in.Step, flow.TaskName(t.in.Step, t.in.Index)
 	f.Attempt, f.Worker, f.Time = t.number, t.worker, t.options.Now()
+	if t.catch {
+		f.Attempt = t.in.Failure.Attempt
+	}
 	entry := records.Attempt{Attempt: t.number, Outcome: records.Failed, Worker: t.worker, Started: t.started, Ended: f.Time, Failure: f}
 	code, lost := count(t.ledger)
 

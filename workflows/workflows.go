@@ -170,10 +170,15 @@ func (r *run) step(ctx workflow.Context, n flow.PlanNode, x flow.Index, from *re
 		r.show(ctx, task, "caught: "+failure.Message)
 		return &res.Ref, nil
 	}
+	caught := failure
 	failure = r.failure(err, in)
 	if failure.Class == policies.Cancelled || ctx.Err() != nil {
 		r.show(ctx, task, "cancelled")
 		return nil, temporal.NewCanceledError()
+	}
+	if failure.Attempt == 0 { // the server ended the catch activity: it is no attempt of the step
+		failure.Attempt = max(caught.Attempt, 1)
+		failure.Message = fmt.Sprintf("the catch function failed: %s; it was called for: %s", failure.Message, caught.Message)
 	}
 	r.show(ctx, task, "failed: "+failure.Message)
 	return nil, failure

@@ -1,0 +1,102 @@
+package flowtest
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+	"github.com/stepwell-flows/stepwell/workflows"
+)
+
+// Options are the choices of a test run. The zero value is ready.
+type Options struct {
+	// Params are parameters as text, by name. The environment is not looked at.
+	Params map[string]string
+	// Tags are kept with the run.
+	Tags []string
+	// Store keeps the run. Defaults to a new one in memory.
+	Store *artifacts.Store
+	// Random draws jitter from [0,1). Defaults to always 0.5, so that delays are the same in every run of the test.
+	Random func() float64
+	// Prepare is called with the environment before the run, to cancel it at a time, to listen to its activities or to
+	// stand in for them. Defaults to nothing.
+	Prepare func(*testsuite.TestWorkflowEnvironment)
+}
+
+// Run runs f to its end and returns the run as it was recorded. A flow that does not pass its Check, or parameters that are
+// refused, fail the test at once; a run that fails does not: look at its Status.
+func Run(t testing.TB, f *flow.Flow, o Options) *runs.Run {
+	t.Helper()
+	ctx := t.Context()
+	if err := f.Check(); err != nil {
+		t.Fatalf("flow %q: %v", f.Name(), err)
+	}
+	params, err := f.ResolveParams(o.Params, nil)
+	if err != nil {
+		t.Fatalf("parameters of flow %q: %v", f.Name(), err)
+	}
+	if o.Store == nil {
+		if o.Store, err = artifacts.Open(ctx, "mem:", artifacts.Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if o.Random == nil {
+		o.Random = func() float64 { return 0.5 }
+	}
+
+	started := time.Now()
+	doc := records.Run{
+		Flow: f.Name(), Run: runs.NewID(started), Plan: f.Plan(), Params: params, Tags: o.Tags, User: "test", Started: started, TaskQueue: "test",
+	}
+	doc.Root, doc.WorkflowID = doc.Run, doc.Flow+"/"+doc.Run
+	if err := records.CreateRun(ctx, o.Store, doc); err != nil {
+		t.Fatalf("create run: %v", err)
+	}
+	in := &workflows.Input{Version: workflows.InputVersion, Plan: doc.Plan, Run: doc.Run, Prepared: true}
+	for at := started; in != nil; {
+		in, at = execute(t, f, o, *in, at)
+	}
+
+	run, err := runs.New(o.Store, nil).Run(ctx, f.Name(), doc.Run)
+	if err != nil {
+		t.Fatalf("read the run back: %v", err)
+	}
+	return run
+}
+
+// execute runs the workflow from a time on. When it continues as new, it returns the next input and the time of then.
+func execute(t testing.TB, f *flow.Flow, o Options, in workflows.Input, at time.Time) (*workflows.Input, time.Time) {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetStartTime(at)
+	workflows.Register(env, f.Name())
+	activities.New(o.Store, activities.Options{Worker: "test", Random: o.Random, Now: env.Now}, f).Register(env)
+	if o.Prepare != nil {
+		o.Prepare(env)
+	}
+	env.ExecuteWorkflow(f.Name(), in)
+	if !env.IsWorkflowCompleted() {
+		t.Fatalf("flow %q did not end", f.Name())
+	}
+	var next *workflow.ContinueAsNewError
+	if !errors.As(env.GetWorkflowError(), &next) {
+		return nil, env.Now()
+	}
+	if err := converter.GetDefaultDataConverter().FromPayloads(next.Input, &in); err != nil {
+		t.Fatalf("flow %q continues with an input that cannot be read: %v", f.Name(), err)
+	}
+	return &in, env.Now()
+}
