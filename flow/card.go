@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -101,15 +102,17 @@ func checkCards(step string, cards []CardSpec) []error {
 	var errs []error
 	seen := map[string]bool{}
 	for _, c := range cards {
+		folded := strings.ToLower(c.Name) // files may not tell case apart
 		switch {
 		case !legalCard.MatchString(c.Name):
 			errs = append(errs, fmt.Errorf("step %q: card name %q is not allowed (use letters, digits, _ or -)", step, c.Name))
-		case seen[c.Name]:
-			errs = append(errs, fmt.Errorf("step %q has two cards named %q (rename one)", step, c.Name))
-		case c.Render == nil:
+		case seen[folded]:
+			errs = append(errs, fmt.Errorf("step %q has two cards named %q (rename one; case does not count)", step, c.Name))
+		}
+		if c.Render == nil {
 			errs = append(errs, fmt.Errorf("step %q: card %q has no render function", step, c.Name))
 		}
-		seen[c.Name] = true
+		seen[folded] = true
 	}
 	return errs
 }

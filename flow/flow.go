@@ -68,23 +68,56 @@ func New[S any](name string, nodes ...Node[S]) *Flow {
 	if !legalFlow.MatchString(name) {
 		f.errs = append(f.errs, fmt.Errorf("flow name %q is not allowed (use a letter, then up to 127 letters, digits, _ or -)", name))
 	}
-	if f.state.Kind() != reflect.Struct {
-		f.errs = append(f.errs, fmt.Errorf("flow %q: state type %s is not a struct (its exported fields are the artifacts)", name, f.state))
-		return f
-	}
-	schema, err := artifacts.SchemaOf(f.state)
-	if err != nil {
-		f.errs = append(f.errs, fmt.Errorf("flow %q: %w", name, err))
-	} else {
-		f.schema = schema
-		var errs []error
-		f.params, errs = bindParams(schema)
-		for _, err := range errs {
-			f.errs = append(f.errs, fmt.Errorf("flow %q: %w", name, err))
-		}
-	}
-	f.errs = append(f.errs, checkGraph(f)...)
+	f.fail(f.bindState())
+	f.checkGraph()
 	return f
+}
+
+// fail keeps mistakes for Check, each with the flow's name in front.
+func (f *Flow) fail(err error) {
+	for _, err := range each(err) {
+		f.errs = append(f.errs, fmt.Errorf("flow %q: %w", f.name, err))
+	}
+}
+
+// each takes errors that were joined apart, so that every one can be told with its context.
+func each(err error) []error {
+	if err == nil {
+		return nil
+	}
+	var joined interface{ Unwrap() []error }
+	if reflect.TypeOf(err) != joinType || !errors.As(err, &joined) { // fmt's with several %w have a text of their own
+		return []error{err}
+	}
+	var all []error
+	for _, err := range joined.Unwrap() {
+		all = append(all, each(err)...)
+	}
+	return all
+}
+
+var joinType = reflect.TypeOf(errors.Join(errors.New("")))
+
+// bindState finds the artifacts and parameters of the state. What is wrong with the parameters is told
+// even if the artifacts are wrong.
+func (f *Flow) bindState() error {
+	if f.state.Kind() != reflect.Struct {
+		return fmt.Errorf("state type %s is not a struct (its exported fields are the artifacts)", f.state)
+	}
+	schema, schemaErr := artifacts.SchemaOf(f.state)
+	if schemaErr != nil {
+		var fields []artifacts.Field
+		for _, field := range reflect.VisibleFields(f.state) {
+			if field.IsExported() && field.Tag.Get("flow") != "-" {
+				fields = append(fields, artifacts.Field{GoName: field.Name, Type: field.Type, Tag: field.Tag})
+			}
+		}
+		_, err := bindParams(fields)
+		return errors.Join(schemaErr, err)
+	}
+	params, err := bindParams(schema.Fields())
+	f.schema, f.params = schema, params
+	return err
 }
 
 // Step is one step: a plain function that reads and sets fields of the state.
@@ -124,19 +157,20 @@ func Step[S any](name string, fn func(context.Context, *S) error, options ...Opt
 			if catch != nil {
 				twice("catch")
 			}
-			if t := reflect.TypeFor[S](); o.StateType() != t {
-				n.errs = append(n.errs, fmt.Errorf("step %q catches for state type %s, the flow's is %s (take *%s in the catch function)", name, o.StateType(), t, t.Name()))
+			// The zero CatchPolicy has no type; that it has no function either is told by its spec.
+			if have, want := o.StateType(), reflect.TypeFor[S](); have != nil && have != want {
+				n.errs = append(n.errs, fmt.Errorf("step %q catches for state type %s, the flow's is %s (take a *%s in the catch function)", name, have, want, want))
 			}
 			catch = &o
 		case CardSpec:
 			def.Cards = append(def.Cards, o)
 		default:
-			n.errs = append(n.errs, fmt.Errorf("step %q: option of type %T is not known", name, o))
+			n.errs = append(n.errs, fmt.Errorf("step %q has an option of type %T (give it a policies.Retry, policies.Timeout, policies.Catch or card, by value)", name, o))
 		}
 	}
 	def.Catch = catch
 	def.Spec = policies.NewSpec(retry, timeout, catch)
-	if err := def.Spec.Validate(); err != nil {
+	for _, err := range each(def.Spec.Validate()) {
 		n.errs = append(n.errs, fmt.Errorf("step %q: %w", name, err))
 	}
 	n.errs = append(n.errs, checkCards(name, def.Cards)...)
@@ -149,18 +183,20 @@ func Seq[S any](nodes ...Node[S]) Node[S] {
 	n := &node{kind: KindSeq}
 	for _, child := range nodes {
 		if child.n == nil {
-			n.errs = append(n.errs, errors.New("a node of a sequence is empty (make nodes with flow.Step or flow.Seq)"))
+			// A node of its own, so that the mistake is told in its place.
+			n.nodes = append(n.nodes, &node{kind: KindSeq, errs: []error{errEmptyNode}})
 			continue
 		}
 		if child.n.kind == KindSeq { // a sequence within a sequence says no more than its nodes
 			n.nodes = append(n.nodes, child.n.nodes...)
-			n.errs = append(n.errs, child.n.errs...)
 			continue
 		}
 		n.nodes = append(n.nodes, child.n)
 	}
 	return Node[S]{n}
 }
+
+var errEmptyNode = errors.New("a node of a sequence is empty (make nodes with flow.Step or flow.Seq)")
 
 // Name is the flow's name.
 func (f *Flow) Name() string { return f.name }
@@ -170,7 +206,7 @@ func (f *Flow) Name() string { return f.name }
 // policies that make no sense, a catch for another state type. It returns nil for a sound flow.
 func (f *Flow) Check() error { return errors.Join(f.errs...) }
 
-// Schema describes the state's artifacts. It is nil while Check fails.
+// Schema describes the state's artifacts. It is nil if the state type cannot be stored, which Check tells.
 func (f *Flow) Schema() *artifacts.Schema { return f.schema }
 
 // NewState returns a new zero state, a *S.
@@ -202,30 +238,26 @@ var (
 	legalCard = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 )
 
-func checkGraph(f *Flow) []error {
-	var errs []error
+func (f *Flow) checkGraph() {
 	seen := map[string]string{} // lower-cased: folders may not tell case apart
 	f.root.walk(func(n *node) {
-		for _, err := range n.errs {
-			errs = append(errs, fmt.Errorf("flow %q: %w", f.name, err))
-		}
+		f.fail(errors.Join(n.errs...))
 		if n.kind != KindStep {
 			return
 		}
 		if !legalStep.MatchString(n.name) {
-			errs = append(errs, fmt.Errorf("flow %q: step name %q is not allowed (use a letter, then up to 63 letters, digits, _ or -)", f.name, n.name))
+			f.fail(fmt.Errorf("step name %q is not allowed (use a letter, then up to 63 letters, digits, _ or -)", n.name))
 		}
 		switch first, dup := seen[strings.ToLower(n.name)]; {
 		case dup && first == n.name:
-			errs = append(errs, fmt.Errorf("flow %q: two steps are named %q (rename one)", f.name, n.name))
+			f.fail(fmt.Errorf("two steps are named %q (rename one)", n.name))
 		case dup:
-			errs = append(errs, fmt.Errorf("flow %q: steps %q and %q differ only in case (rename one)", f.name, first, n.name))
+			f.fail(fmt.Errorf("steps %q and %q differ only in case (rename one)", first, n.name))
 		default:
 			seen[strings.ToLower(n.name)] = n.name
 		}
 	})
 	if len(seen) == 0 {
-		errs = append(errs, fmt.Errorf("flow %q has no steps (add flow.Step)", f.name))
+		f.fail(errors.New("it has no steps (add flow.Step)"))
 	}
-	return errs
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -27,7 +28,9 @@ import (
 // (RFC 3339), and structs, slices, arrays and maps, which are written as JSON. A parameter without a
 // default that is not required keeps its zero value.
 //
-// A value comes from the flag, else from the environment variable [Param.Env], else from the default.
+// Numbers are decimal. JSON may have no fields that the type does not have. A value comes from the flag,
+// else from the environment variable [Param.Env], else from the default. An environment variable that is
+// set to nothing counts as not set, as with Metaflow; a flag may be empty.
 type Param struct {
 	Name     string    `json:"name"`
 	Kind     ParamKind `json:"kind"`
@@ -71,13 +74,13 @@ var reserved = []string{
 	"state-dir", "step", "store", "tag", "task-queue", "token", "version",
 }
 
-func bindParams(schema *artifacts.Schema) ([]boundParam, []error) {
+func bindParams(fields []artifacts.Field) ([]boundParam, error) {
 	var (
 		params []boundParam
 		errs   []error
 		seen   = map[string]string{}
 	)
-	for _, field := range schema.Fields() {
+	for _, field := range fields {
 		name, tagged := field.Tag.Lookup("param")
 		if !tagged {
 			for _, tag := range []string{"default", "required", "help"} {
@@ -126,7 +129,7 @@ func bindParams(schema *artifacts.Schema) ([]boundParam, []error) {
 		}
 		params = append(params, p)
 	}
-	return params, errs
+	return params, errors.Join(errs...)
 }
 
 var (
@@ -173,22 +176,22 @@ func (p boundParam) parse(text string) (reflect.Value, error) {
 		v.SetBool(b)
 	case ParamInt:
 		if v.CanInt() {
-			n, err := strconv.ParseInt(text, 0, v.Type().Bits())
+			n, err := strconv.ParseInt(text, 10, v.Type().Bits())
 			if err != nil {
-				return v, bad(fmt.Sprintf("an integer of %d bits", v.Type().Bits()))
+				return v, bad(fmt.Sprintf("a decimal integer of %d bits", v.Type().Bits()))
 			}
 			v.SetInt(n)
 			break
 		}
-		n, err := strconv.ParseUint(text, 0, v.Type().Bits())
+		n, err := strconv.ParseUint(text, 10, v.Type().Bits())
 		if err != nil {
-			return v, bad(fmt.Sprintf("a non-negative integer of %d bits", v.Type().Bits()))
+			return v, bad(fmt.Sprintf("a non-negative decimal integer of %d bits", v.Type().Bits()))
 		}
 		v.SetUint(n)
 	case ParamFloat:
 		x, err := strconv.ParseFloat(text, v.Type().Bits())
 		if err != nil {
-			return v, bad("a number")
+			return v, bad(fmt.Sprintf("a number of %d bits", v.Type().Bits()))
 		}
 		v.SetFloat(x)
 	case ParamDuration:
@@ -232,23 +235,28 @@ func (f *Flow) Params() []Param {
 
 // ResolveParams settles every parameter's value as text, from what was given by name (- and _ count
 // as the same), the environment (lookup; nil for none) and the defaults, in that order. Parameters that
-// keep their zero value are left out. All mistakes are reported at once: unknown names, texts of
-// the wrong type, required parameters without a value.
+// keep their zero value are left out. All mistakes are reported at once: texts of the wrong type,
+// required parameters without a value, unknown names, names given twice.
 func (f *Flow) ResolveParams(given map[string]string, lookup func(string) (string, bool)) (map[string]string, error) {
 	var errs []error
-	left := map[string]string{}
-	for name := range given {
-		left[strings.ReplaceAll(name, "_", "-")] = name
+	left := map[string][]string{} // names as given, sorted, by plain name
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		plain := strings.ReplaceAll(name, "_", "-")
+		left[plain] = append(left[plain], name)
 	}
 	values := map[string]string{}
 	for _, p := range f.params {
 		plain := strings.ReplaceAll(p.Name, "_", "-")
 		text, from, has := "", "", false
-		if name, ok := left[plain]; ok {
-			text, has, from = given[name], true, "parameter "+strconv.Quote(p.Name)
+		if names, ok := left[plain]; ok {
+			text, has, from = given[names[0]], true, "parameter "+strconv.Quote(p.Name)
+			if len(names) > 1 {
+				errs = append(errs, fmt.Errorf("parameter %q is given twice, as %q (- and _ count as the same)", p.Name, names))
+			}
 			delete(left, plain)
 		} else if lookup != nil {
-			text, has = lookup(p.Env())
+			text, _ = lookup(p.Env())
+			has = text != ""
 			from = "environment variable " + p.Env()
 		}
 		if !has && p.Default != nil {
@@ -266,12 +274,10 @@ func (f *Flow) ResolveParams(given map[string]string, lookup func(string) (strin
 		}
 		values[p.Name] = text
 	}
-	unknown := make([]string, 0, len(left))
-	for _, name := range left {
-		unknown = append(unknown, name)
-	}
-	slices.Sort(unknown)
-	for _, name := range unknown {
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		if _, ok := left[strings.ReplaceAll(name, "_", "-")]; !ok {
+			continue
+		}
 		errs = append(errs, fmt.Errorf("flow %q has no parameter %q (%s)", f.name, name, f.paramHint()))
 	}
 	if len(errs) > 0 {

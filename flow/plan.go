@@ -57,7 +57,8 @@ func (f *Flow) Plan() Plan {
 func (n *node) plan() PlanNode {
 	p := PlanNode{Kind: n.kind, Name: n.name}
 	if n.step != nil {
-		p.Policy = &n.step.Spec
+		spec := n.step.Spec // a copy: whoever edits a plan must not edit the flow
+		p.Policy = &spec
 		for _, c := range n.step.Cards {
 			p.Cards = append(p.Cards, c.Name)
 		}

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -80,7 +81,8 @@ func IdempotencyKey(ctx context.Context) string {
 	if i.Run == "" {
 		return ""
 	}
-	sum := sha256.Sum256(fmt.Appendf(nil, "stepwell idempotency v1\x00%s\x00%s\x00%s\x00%s", i.Flow, i.Root, i.Step, i.Index.Key()))
+	root := cmp.Or(i.Root, i.Run)
+	sum := sha256.Sum256(fmt.Appendf(nil, "stepwell idempotency v1\x00%s\x00%s\x00%s\x00%s", i.Flow, root, i.Step, i.Index.Key()))
 	return hex.EncodeToString(sum[:16])
 }
 

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // LogLine is one line of an attempt's log.
@@ -19,24 +21,31 @@ type LogLine struct {
 }
 
 // ReadLogLine reads one line as package activities writes it: a JSON object with time, level and msg.
-// Anything else becomes the message as it is.
+// Anything else becomes the message as it is, the beginning of such an object included.
 func ReadLogLine(line []byte) LogLine {
-	var l LogLine
+	l, ok := readLogLine(line)
+	if !ok {
+		return LogLine{Message: string(line)}
+	}
+	return l
+}
+
+func readLogLine(line []byte) (l LogLine, ok bool) {
 	dec := json.NewDecoder(bytes.NewReader(line))
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
-		return LogLine{Message: string(line)}
+		return l, false
 	}
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
-			return LogLine{Message: string(line)}
+			return l, false
 		}
 		var raw json.RawMessage
 		if err := dec.Decode(&raw); err != nil {
-			return LogLine{Message: string(line)}
+			return l, false
 		}
 		var text string
-		isText := json.Unmarshal(raw, &text) == nil
+		isText := raw[0] == '"' && json.Unmarshal(raw, &text) == nil
 		if !isText {
 			text = string(raw)
 		}
@@ -50,19 +59,21 @@ func ReadLogLine(line []byte) LogLine {
 		case "msg":
 			l.Message = text
 		default:
-			if isText && strings.ContainsAny(text, " \"\n=") {
+			if isText && (text == "" || strings.ContainsAny(text, " \"\n=")) {
 				text = fmt.Sprintf("%q", text)
 			}
 			l.Attrs = append(l.Attrs, fmt.Sprintf("%v=%s", key, text))
 		}
 	}
-	if _, err := dec.Token(); err != nil && err != io.EOF {
-		return LogLine{Message: string(line)}
+	if _, err := dec.Token(); err != nil { // the closing brace
+		return l, false
 	}
-	return l
+	_, err := dec.Token()
+	return l, err == io.EOF
 }
 
-// String is the line for a terminal.
+// String is the line for a terminal. Control characters other than line breaks and tabs are shown escaped: what a
+// step logs may come from elsewhere, and must not move the cursor or rename the window.
 func (l LogLine) String() string {
 	var b strings.Builder
 	if !l.Time.IsZero() {
@@ -74,6 +85,24 @@ func (l LogLine) String() string {
 	b.WriteString(l.Message)
 	for _, a := range l.Attrs {
 		b.WriteString(" " + a)
+	}
+	return printable(b.String())
+}
+
+func printable(s string) string {
+	control := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	if !strings.ContainsFunc(s, control) {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		if !control(r) {
+			b.WriteRune(r)
+			continue
+		}
+		quoted := strconv.QuoteRune(r)
+		b.WriteString(quoted[1 : len(quoted)-1])
 	}
 	return b.String()
 }

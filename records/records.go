@@ -1,12 +1,13 @@
 package records
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -121,15 +122,19 @@ type End struct {
 	Last *Ref `json:"last,omitempty"`
 }
 
-// version is of the documents' form.
+// version is the newest form of the documents that this package knows, and the one that it writes.
 const version = 1
+
+// ErrNewer says that a document was written by a Stepwell that knows more than this one. Fields that were
+// merely added do not cause it.
+var ErrNewer = errors.New("written by a newer Stepwell (upgrade this program)")
 
 var legalRun = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 // CheckRunID refuses what cannot be a run's id. It becomes a folder and part of a workflow id.
 func CheckRunID(id string) error {
 	if !legalRun.MatchString(id) || strings.Contains(id, "..") {
-		return fmt.Errorf("run id %q is not allowed (use up to 100 letters, digits, . _ or -, no path)", id)
+		return fmt.Errorf("run id %q is not allowed (use up to 100 letters, digits, . _ or -, a letter or digit first, no ..)", id)
 	}
 	return nil
 }
@@ -138,10 +143,10 @@ func CheckRunID(id string) error {
 const FlowsPrefix = "flows/"
 
 // FlowPrefix is the folder of a flow's runs.
-func FlowPrefix(flowName string) string { return path.Join("flows", flowName) + "/" }
+func FlowPrefix(flowName string) string { return FlowsPrefix + flowName + "/" }
 
 // RunPrefix is a run's folder.
-func RunPrefix(flowName, run string) string { return path.Join("flows", flowName, run) + "/" }
+func RunPrefix(flowName, run string) string { return FlowPrefix(flowName) + run + "/" }
 
 // RunKey is the key of run.json.
 func RunKey(flowName, run string) string { return RunPrefix(flowName, run) + "run.json" }
@@ -149,24 +154,30 @@ func RunKey(flowName, run string) string { return RunPrefix(flowName, run) + "ru
 // EndKey is the key of end.json.
 func EndKey(flowName, run string) string { return RunPrefix(flowName, run) + "end.json" }
 
+// taskPrefix joins what it is given as it is: the store refuses keys with .., which cleaning the path would
+// turn into the key of something else.
+func taskPrefix(flowName, run, kind, step string) string {
+	return RunPrefix(flowName, run) + kind + "/" + step + "/"
+}
+
 // TaskKey is the key of a task's record.
 func TaskKey(flowName, run, step string, x flow.Index) string {
-	return RunPrefix(flowName, run) + path.Join("tasks", step, x.Key()+".json")
+	return taskPrefix(flowName, run, "tasks", step) + x.Key() + ".json"
 }
 
 // AttemptsPrefix is the folder of a task's ledger.
 func AttemptsPrefix(flowName, run, step string, x flow.Index) string {
-	return RunPrefix(flowName, run) + path.Join("attempts", step, x.Key()) + "/"
+	return taskPrefix(flowName, run, "attempts", step) + x.Key() + "/"
 }
 
-// AttemptKey is the key of one ledger entry. Numbers are padded so that keys list in order.
+// AttemptKey is the key of one ledger entry. Numbers are padded so that keys list in order, to a person at least.
 func AttemptKey(flowName, run, step string, x flow.Index, n int) string {
 	return AttemptsPrefix(flowName, run, step, x) + fmt.Sprintf("%05d.json", n)
 }
 
 // LogsPrefix is the folder of a task's logs.
 func LogsPrefix(flowName, run, step string, x flow.Index) string {
-	return RunPrefix(flowName, run) + path.Join("logs", step, x.Key()) + "/"
+	return taskPrefix(flowName, run, "logs", step) + x.Key() + "/"
 }
 
 // LogKey is the key of one attempt's log. The catch function logs under its own name.
@@ -180,18 +191,18 @@ func LogKey(flowName, run, step string, x flow.Index, attempt int, catch bool) s
 
 // ParseLogName reads the file name of a log's key.
 func ParseLogName(name string) (attempt int, catch, ok bool) {
-	name, ok = strings.CutSuffix(name, ".log")
-	if !ok {
+	digits, isLog := strings.CutSuffix(name, ".log")
+	digits, catch = strings.CutSuffix(digits, "-catch")
+	n, err := strconv.ParseUint(digits, 10, 31) // takes no sign
+	if !isLog || err != nil {
 		return 0, false, false
 	}
-	name, catch = strings.CutSuffix(name, "-catch")
-	n, err := strconv.Atoi(name)
-	return n, catch, err == nil
+	return int(n), catch, true
 }
 
 // CardsPrefix is the folder of a task's cards.
 func CardsPrefix(flowName, run, step string, x flow.Index) string {
-	return RunPrefix(flowName, run) + path.Join("cards", step, x.Key()) + "/"
+	return taskPrefix(flowName, run, "cards", step) + x.Key() + "/"
 }
 
 // CardKey is the key of a card.
@@ -201,18 +212,30 @@ func CardKey(flowName, run, step string, x flow.Index, name string) string {
 
 // CreateRun writes run.json. It fails with [artifacts.ErrExists] when the run's id is taken.
 func CreateRun(ctx context.Context, s *artifacts.Store, r Run) error {
+	if err := CheckRunID(r.Run); err != nil {
+		return err
+	}
 	r.Version = version
 	_, err := create(ctx, s, RunKey(r.Flow, r.Run), r)
 	return err
 }
 
-// LoadRun reads run.json. It fails with [artifacts.ErrNotFound] when there is no such run.
+// LoadRun reads run.json. It fails with [artifacts.ErrNotFound] when there is no such run, and with [ErrNewer]
+// when this program is too old to read it.
 func LoadRun(ctx context.Context, s *artifacts.Store, flowName, run string) (Run, error) {
-	var r Run
 	if err := CheckRunID(run); err != nil {
-		return r, err
+		return Run{}, err
 	}
-	return r, load(ctx, s, RunKey(flowName, run), &r)
+	key := RunKey(flowName, run)
+	b, err := s.GetDoc(ctx, key)
+	if err != nil {
+		return Run{}, err
+	}
+	var r Run
+	if err := decode(s, key, b, &r, &r.Version); err != nil {
+		return Run{}, err
+	}
+	return r, nil
 }
 
 // CreateTask writes a task's record and returns a reference to it. If the task is already finished,
@@ -232,15 +255,18 @@ func CreateTask(ctx context.Context, s *artifacts.Store, t Task) (Ref, Task, err
 }
 
 // FindTask reads a task's record without knowing its digest. It fails with [artifacts.ErrNotFound]
-// when the task is not finished.
+// when the task is not finished, and with [ErrNewer] when this program is too old to read the record.
 func FindTask(ctx context.Context, s *artifacts.Store, flowName, run, step string, x flow.Index) (Ref, Task, error) {
 	key := TaskKey(flowName, run, step, x)
 	b, err := s.GetDoc(ctx, key)
 	if err != nil {
 		return Ref{}, Task{}, err
 	}
-	t, err := decodeTask(s, key, b)
-	return Ref{Run: run, Step: step, Index: x, Digest: artifacts.Sum(b)}, t, err
+	var t Task
+	if err := decode(s, key, b, &t, &t.Version); err != nil {
+		return Ref{}, Task{}, err
+	}
+	return Ref{Run: run, Step: step, Index: x, Digest: artifacts.Sum(b)}, t, nil
 }
 
 // LoadTask reads the record that ref points at and checks its digest. A record that differs is
@@ -254,13 +280,9 @@ func LoadTask(ctx context.Context, s *artifacts.Store, flowName string, ref Ref)
 	if got := artifacts.Sum(b); got != ref.Digest {
 		return Task{}, corrupt(s, key, fmt.Sprintf("its content has digest %s, not %s", got, ref.Digest))
 	}
-	return decodeTask(s, key, b)
-}
-
-func decodeTask(s *artifacts.Store, key string, b []byte) (Task, error) {
 	var t Task
-	if err := json.Unmarshal(b, &t); err != nil {
-		return Task{}, corrupt(s, key, "it is not a task's record: "+err.Error())
+	if err := decode(s, key, b, &t, &t.Version); err != nil {
+		return Task{}, err
 	}
 	return t, nil
 }
@@ -283,6 +305,7 @@ func Attempts(ctx context.Context, s *artifacts.Store, flowName, run, step strin
 		}
 		all = append(all, a)
 	}
+	slices.SortStableFunc(all, func(a, b Attempt) int { return cmp.Compare(a.Attempt, b.Attempt) }) // keys stop at 99999
 	return all, nil
 }
 
@@ -322,8 +345,34 @@ func load(ctx context.Context, s *artifacts.Store, key string, v any) error {
 	if err != nil {
 		return err
 	}
+	return decodeJSON(s, key, b, v)
+}
+
+func decodeJSON(s *artifacts.Store, key string, b []byte, v any) error {
 	if err := json.Unmarshal(b, v); err != nil {
 		return corrupt(s, key, "it is not the document it should be: "+err.Error())
+	}
+	return nil
+}
+
+// decode reads a document that has a version into v; have points at v's version.
+func decode(s *artifacts.Store, key string, b []byte, v any, have *int) error {
+	err := decodeJSON(s, key, b, v)
+	if err != nil {
+		// A newer form need not fit into v: what it says of itself counts.
+		var newer struct {
+			Version int `json:"version"`
+		}
+		if json.Unmarshal(b, &newer) != nil || newer.Version <= version {
+			return err
+		}
+		*have = newer.Version
+	}
+	switch {
+	case *have > version:
+		return fmt.Errorf("%q in store %q has version %d, this program knows %d: %w", key, s, *have, version, ErrNewer)
+	case *have < 1:
+		return corrupt(s, key, "it has no version")
 	}
 	return nil
 }
