@@ -66,8 +66,16 @@ func arrayPlan(elem *plan) (encodeFunc, decodeFunc) {
 	}
 }
 
-// firstElements bounds what a slice or map allocates before elements have been read.
-const firstElements = 1024
+// A slice or map allocates at most this much before its first elements have been read.
+const (
+	firstElements = 1024
+	firstBytes    = 64 << 10
+)
+
+// first is how many of n elements of size bytes to make room for at once.
+func first(n int, size uintptr) int {
+	return min(n, firstElements, max(1, firstBytes/int(max(size, 1))))
+}
 
 func slicePlan(elem *plan) (encodeFunc, decodeFunc) {
 	return encodeList(elem), func(d *decoder, v reflect.Value) error {
@@ -83,15 +91,18 @@ func slicePlan(elem *plan) (encodeFunc, decodeFunc) {
 			return err
 		}
 		defer d.leave()
-		length := int(n)
 		s := reflect.New(v.Type()).Elem() // only a slice with an address can grow
-		s.Set(reflect.MakeSlice(v.Type(), 0, min(length, firstElements)))
-		for i := range length {
+		s.Set(reflect.MakeSlice(v.Type(), 0, 0))
+		for i := range int(n) {
 			if i == s.Cap() {
-				s.Grow(min(i, length-i))
-			}
-			if err := d.spend(1, elem.typ); err != nil {
-				return err
+				more := first(int(n), elem.typ.Size())
+				if i > 0 {
+					more = min(i, int(n)-i)
+				}
+				if err := d.spend(more, elem.typ); err != nil {
+					return err
+				}
+				s.Grow(more)
 			}
 			s.SetLen(i + 1)
 			if err := elem.decode(d, s.Index(i)); err != nil {
@@ -117,15 +128,18 @@ func mapPlan(key, elem *plan) (encodeFunc, decodeFunc) {
 			return err
 		}
 		defer d.leave()
-		m := reflect.MakeMapWithSize(v.Type(), min(int(n), firstElements))
+		m := reflect.MakeMapWithSize(v.Type(), first(int(n), key.typ.Size()+elem.typ.Size()))
+		k, e := reflect.New(key.typ).Elem(), reflect.New(elem.typ).Elem() // the map keeps copies
 		for i := range int(n) {
+			// A map that is not full takes about twice the size of what is in it.
 			if err := d.spend(2, key.typ); err != nil {
 				return err
 			}
 			if err := d.spend(2, elem.typ); err != nil {
 				return err
 			}
-			k, e := reflect.New(key.typ).Elem(), reflect.New(elem.typ).Elem()
+			k.SetZero()
+			e.SetZero()
 			if err := key.decode(d, k); err != nil {
 				return at("[key]", err)
 			}
@@ -171,6 +185,9 @@ func structPlan(members []member) (encodeFunc, decodeFunc) {
 						return err
 					}
 					continue
+				}
+				if i < next {
+					return fmt.Errorf("found the field %q twice or out of order", name)
 				}
 				next = i
 			}

@@ -235,12 +235,15 @@ func decodeFloat(d *decoder, v reflect.Value) error {
 	if err != nil {
 		return err
 	}
-	if v.Kind() == reflect.Float32 && f == f && float64(float32(f)) != f {
+	if v.Kind() == reflect.Float32 && !fits32(f) {
 		return fmt.Errorf("%g does not fit a %s exactly", f, v.Type())
 	}
 	v.SetFloat(f)
 	return nil
 }
+
+// fits32 says whether a float32 holds f exactly.
+func fits32(f float64) bool { return f != f || float64(float32(f)) == f }
 
 func decodeComplex(d *decoder, v reflect.Value) error {
 	_, n, err := d.want(v.Type(), cborArray)
@@ -258,7 +261,11 @@ func decodeComplex(d *decoder, v reflect.Value) error {
 	if err != nil {
 		return err
 	}
-	v.SetComplex(complex(re, im))
+	c := complex(re, im)
+	if v.Kind() == reflect.Complex64 && (!fits32(re) || !fits32(im)) {
+		return fmt.Errorf("%g does not fit a %s exactly", c, v.Type())
+	}
+	v.SetComplex(c)
 	return nil
 }
 
@@ -308,27 +315,33 @@ func decodeTime(d *decoder, v reflect.Value) error {
 	if err != nil {
 		return err
 	}
-	var t time.Time
-	switch tag {
-	case timeTag:
-		var s []byte
-		if s, err = d.text(v.Type()); err == nil {
-			t, err = time.Parse(time.RFC3339Nano, string(s))
-		}
-	case extendedTimeTag:
-		t, err = d.extendedTime(v.Type())
-	default:
-		err = fmt.Errorf("found tag %d, which cannot fill a %s", tag, v.Type())
-	}
+	t, err := d.time(tag)
 	if err == nil {
 		v.Set(reflect.ValueOf(t))
 	}
 	return err
 }
 
+// time reads what follows the tag of a time.
+func (d *decoder) time(tag uint64) (t time.Time, err error) {
+	switch tag {
+	case timeTag:
+		var s []byte
+		if s, err = d.text(timeType); err == nil {
+			// Parse would give the offset of this machine's own zone the name of that zone.
+			t, err = time.ParseInLocation(time.RFC3339Nano, string(s), time.UTC)
+		}
+	case extendedTimeTag:
+		t, err = d.extendedTime()
+	default:
+		err = fmt.Errorf("found tag %d, which cannot fill a %s", tag, timeType)
+	}
+	return t, err
+}
+
 // extendedTime reads exactly the map that encodeTime writes.
-func (d *decoder) extendedTime(t reflect.Type) (time.Time, error) {
-	_, n, err := d.want(t, cborMap)
+func (d *decoder) extendedTime() (time.Time, error) {
+	_, n, err := d.want(timeType, cborMap)
 	if err == nil && n != 3 {
 		err = fmt.Errorf("found %d parts of an extended time instead of 3", n)
 	}
@@ -338,12 +351,12 @@ func (d *decoder) extendedTime(t reflect.Type) (time.Time, error) {
 			return time.Time{}, err
 		}
 		if want == 0 {
-			_, err = d.text(t)
-		} else if got, keyErr := d.integer(t); keyErr != nil || got != want {
+			_, err = d.text(timeType)
+		} else if got, keyErr := d.integer(timeType); keyErr != nil || got != want {
 			err = errors.Join(fmt.Errorf("found part %d of an extended time instead of %d", got, want), keyErr)
 		}
 		if err == nil {
-			parts[i], err = d.integer(t)
+			parts[i], err = d.integer(timeType)
 		}
 	}
 	switch {
@@ -377,7 +390,7 @@ func decodeOwn(unmarshal func([]byte, reflect.Value) error) func(*decoder, refle
 	}
 }
 
-// A marshaler of an author gets its own copy of the bytes, which it may keep.
+// Code of an author gets its own copy of the bytes, which it may keep.
 
 func unmarshalBinary(content []byte, v reflect.Value) error {
 	return v.Addr().Interface().(encoding.BinaryUnmarshaler).UnmarshalBinary(slices.Clone(content))

@@ -52,6 +52,21 @@ func howOf(t reflect.Type) how {
 	return plainType
 }
 
+// borrowed returns the embedded field of the struct t that brings a MarshalBinary or MarshalText and is not its only field.
+func borrowed(t reflect.Type) (reflect.StructField, bool) {
+	if t.Kind() != reflect.Struct || t.NumField() < 2 {
+		return reflect.StructField{}, false
+	}
+	for i := range t.NumField() {
+		f := t.Field(i)
+		if p := reflect.PointerTo(f.Type); f.Anonymous && (f.Type.Implements(binaryMarshalerType) || p.Implements(binaryMarshalerType) ||
+			f.Type.Implements(textMarshalerType) || p.Implements(textMarshalerType)) {
+			return f, true
+		}
+	}
+	return reflect.StructField{}, false
+}
+
 // marshalsItself says that a struct is one value rather than a collection of fields.
 func marshalsItself(t reflect.Type) bool { return t == timeType || howOf(t) != plainType }
 
@@ -83,6 +98,11 @@ func (k *compiler) compile(t reflect.Type, path string) *plan {
 	}
 	p := &plan{typ: t, how: howOf(t)}
 	k.plans[t] = p
+	if f, ok := borrowed(t); ok && (p.how == binaryType || p.how == textType) {
+		k.fail(path, t, "the encoding of the embedded %s would be that of the whole struct and lose the other fields "+
+			"(give the field a name, or use artifacts.RegisterCodec)", f.Type)
+		return p
+	}
 	switch p.how {
 	case registeredType:
 		p.own = registeredFor(t)
@@ -95,11 +115,15 @@ func (k *compiler) compile(t reflect.Type, path string) *plan {
 		p.encode, p.decode = ownPlan(marshalText, unmarshalText)
 		return p
 	}
-	if _, lazy := reflect.New(t).Interface().(lazyField); lazy {
+	problems := len(k.problems)
+	if lazyType(t) {
 		k.fail(path, t, "a Ref or File cannot be inside another value (make it a field of the state)")
-		return p
+	} else {
+		k.plain(p, path)
 	}
-	k.plain(p, path)
+	if len(k.problems) > problems && t.Kind() != reflect.Struct {
+		delete(k.plans, t) // so that another place with this type is reported too
+	}
 	return p
 }
 
@@ -124,8 +148,10 @@ func (k *compiler) plain(p *plan, path string) {
 	case reflect.Slice, reflect.Array:
 		k.list(p, path)
 	case reflect.Map:
-		if kind := t.Key().Kind(); kind == reflect.Pointer || kind == reflect.Interface && registeredFor(t.Key()) == nil {
-			k.fail(path+"[key]", t.Key(), "a pointer or interface is not a key that can be stored (use a plain key type)")
+		if pointing(t.Key()) {
+			k.fail(path+"[key]", t.Key(), "a pointer or interface is not a key that can be found again (use a plain key type)")
+			k.compile(t.Elem(), path+"[]")
+			return
 		}
 		p.encode, p.decode = mapPlan(k.compile(t.Key(), path+"[key]"), k.compile(t.Elem(), path+"[]"))
 	case reflect.Struct:
@@ -139,6 +165,26 @@ func (k *compiler) plain(p *plan, path string) {
 	default: // func, chan, unsafe.Pointer, uintptr
 		k.fail(path, t, "a %s means nothing outside this process (leave the field out with `flow:\"-\"`, or unexport it)", t.Kind())
 	}
+}
+
+// pointing says whether values of the key type t, which have no encoding of their own, are told apart by a pointer or interface.
+func pointing(t reflect.Type) bool {
+	if howOf(t) != plainType || t == timeType {
+		return false
+	}
+	switch t.Kind() {
+	case reflect.Pointer, reflect.Interface:
+		return true
+	case reflect.Array:
+		return pointing(t.Elem())
+	case reflect.Struct:
+		for i := range t.NumField() {
+			if f := t.Field(i); f.Tag.Get("flow") != "-" && pointing(f.Type) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // nullable says that values of t may be written as null, so that a pointer to them needs another way to be nil.
@@ -173,6 +219,17 @@ type member struct {
 	plan   *plan
 }
 
+const lostText = "an embedded type that is unexported would be left out with its exported fields and encoding " +
+	"(embed an exported one or, if it is a pointer, the struct itself, or give the field a name)"
+
+// lost says whether an unexported field is embedded and adds more to its struct than an unexported field.
+func lost(f reflect.StructField) bool {
+	if !f.Anonymous {
+		return false
+	}
+	return f.Type.Kind() == reflect.Pointer || f.Type.Kind() == reflect.Struct && !promoted(f.Type)
+}
+
 func (k *compiler) structure(p *plan, path string) {
 	var members []member
 	k.members(p.typ, nil, path, &members)
@@ -199,8 +256,8 @@ func (k *compiler) members(t reflect.Type, index []int, path string, members *[]
 		case f.Anonymous && name == "" && promoted(f.Type):
 			k.members(f.Type, at, below, members)
 			continue
-		case !f.IsExported() && f.Anonymous && f.Type.Kind() == reflect.Pointer:
-			k.fail(below, f.Type, "a pointer to an unexported struct cannot be embedded (embed the struct itself)")
+		case !f.IsExported() && lost(f):
+			k.fail(below, f.Type, "%s", lostText)
 			continue
 		case !f.IsExported():
 			continue

@@ -12,8 +12,8 @@ import (
 
 // lazyField is what a schema needs of *Ref[T] and *File.
 type lazyField interface {
-	// contentType is T of a Ref[T].
-	contentType() reflect.Type
+	// types are the field's own type, which tells it from a struct that embeds one, and the type of its content.
+	types() (own, content reflect.Type)
 	// bind makes the field a handle of what is stored.
 	bind(s *Store, e Entry)
 	// pending says that the field was set and not yet stored.
@@ -22,6 +22,15 @@ type lazyField interface {
 	entry() Entry
 	// value is what a pending Ref was set to.
 	value() reflect.Value
+}
+
+// lazyType says whether t is a Ref or the type File.
+func lazyType(t reflect.Type) bool {
+	if !reflect.PointerTo(t).Implements(lazyFieldType) {
+		return false
+	}
+	own, _ := reflect.New(t).Interface().(lazyField).types()
+	return own == t
 }
 
 // errEmpty is the reason why an empty Ref or File has no content.
@@ -66,7 +75,9 @@ func (r *Ref[T]) Size() int64 { return r.entry().Size }
 // Digest identifies the encoded content. It is zero if the content is not yet stored.
 func (r *Ref[T]) Digest() Digest { return r.entry().Digest }
 
-func (*Ref[T]) contentType() reflect.Type { return reflect.TypeFor[T]() }
+func (*Ref[T]) types() (own, content reflect.Type) {
+	return reflect.TypeFor[Ref[T]](), reflect.TypeFor[T]()
+}
 
 func (r *Ref[T]) bind(s *Store, e Entry) { *r = Ref[T]{store: s, bound: e} }
 
@@ -91,7 +102,10 @@ type File struct {
 
 const fileCodec = "file"
 
-var fileType = reflect.TypeFor[File]()
+var (
+	fileType      = reflect.TypeFor[File]()
+	lazyFieldType = reflect.TypeFor[lazyField]()
+)
 
 // SetPath makes the file at path the content. It is stored when the step has returned nil, as it is then, so it must not be removed
 // before; a relative path starts at the working directory of now.
@@ -175,7 +189,7 @@ func (f *File) Name() string {
 	return f.bound.Name
 }
 
-func (*File) contentType() reflect.Type { return fileType }
+func (*File) types() (own, content reflect.Type) { return fileType, fileType }
 
 func (f *File) bind(s *Store, e Entry) { *f = File{store: s, bound: e} }
 

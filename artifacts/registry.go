@@ -3,6 +3,7 @@ package artifacts
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -38,7 +39,7 @@ func RegisterCodec[T any](name string, encode func(T) ([]byte, error), decode fu
 	if encode == nil || decode == nil {
 		return fmt.Errorf("register codec %q for %s: both functions are needed", name, t)
 	}
-	if t == fileType || t == timeType {
+	if t == timeType || lazyType(t) {
 		return fmt.Errorf("register codec %q for %s: the type has its own encoding (define a type of your own)", name, t)
 	}
 	r := &registered{
@@ -46,7 +47,7 @@ func RegisterCodec[T any](name string, encode func(T) ([]byte, error), decode fu
 		typ:    t,
 		encode: func(v reflect.Value) ([]byte, error) { return encode(v.Interface().(T)) },
 		decode: func(b []byte, v reflect.Value) error {
-			decoded, err := decode(b)
+			decoded, err := decode(slices.Clone(b)) // its own copy, which it may keep
 			if err == nil {
 				v.Set(reflect.ValueOf(&decoded).Elem())
 			}

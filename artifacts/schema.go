@@ -1,6 +1,7 @@
 package artifacts
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"reflect"
@@ -63,7 +64,7 @@ func SchemaOf(t reflect.Type) (*Schema, error) {
 	if t == nil || t.Kind() != reflect.Struct {
 		return nil, fmt.Errorf("state type %v is not a struct (declare one whose exported fields are the artifacts)", t)
 	}
-	b := builder{state: t, schema: &Schema{typ: t, byName: map[string]int{}}, seen: map[string]string{}}
+	b := builder{state: t, schema: &Schema{typ: t, byName: map[string]int{}}, names: map[string]string{}, goNames: map[string]string{}}
 	b.add(t, nil, "")
 	if err := errors.Join(b.errs...); err != nil {
 		return nil, err
@@ -87,7 +88,7 @@ func (s *Schema) Field(name string) (Field, bool) {
 	return s.fields[i], true
 }
 
-// check returns the value that state points to.
+// value returns the value that state points to.
 func (s *Schema) value(state any) (reflect.Value, error) {
 	v := reflect.ValueOf(state)
 	if v.Kind() != reflect.Pointer || v.IsNil() || v.Type().Elem() != s.typ {
@@ -98,10 +99,11 @@ func (s *Schema) value(state any) (reflect.Value, error) {
 
 // builder collects the fields and the mistakes of one state type.
 type builder struct {
-	state  reflect.Type
-	schema *Schema
-	seen   map[string]string // path of the field by artifact name and by Go name
-	errs   []error
+	state   reflect.Type
+	schema  *Schema
+	names   map[string]string // path of the field by artifact name
+	goNames map[string]string // path of the field by Go name
+	errs    []error
 }
 
 func (b *builder) fail(path string, t reflect.Type, format string, args ...any) {
@@ -130,23 +132,15 @@ func (b *builder) add(t reflect.Type, index []int, path string) {
 			continue
 		}
 		if !f.IsExported() {
-			if hasFlow || isParam {
+			if lost(f) {
+				b.fail(name, f.Type, "%s", lostText)
+			} else if hasFlow || isParam {
 				b.fail(name, f.Type, "an unexported field never leaves the process (export it, or remove its tag)")
 			}
 			continue
 		}
-		b.addField(f, at, name, artifactName(f.Name, flowTag, paramTag), isParam)
+		b.addField(f, at, name, cmp.Or(flowTag, paramTag, f.Name), isParam)
 	}
-}
-
-func artifactName(names ...string) string {
-	name := ""
-	for _, n := range []string{names[1], names[2], names[0]} {
-		if name == "" {
-			name = n
-		}
-	}
-	return name
 }
 
 func (b *builder) addField(f reflect.StructField, index []int, path, name string, param bool) {
@@ -154,20 +148,23 @@ func (b *builder) addField(f reflect.StructField, index []int, path, name string
 		b.fail(path, f.Type, "illegal artifact name %q (use letters, digits, _ and -, beginning with a letter or _, at most %d bytes)", name, maxNameBytes)
 		return
 	}
-	for key, what := range map[string]string{"name " + name: fmt.Sprintf("artifact name %q", name), "go " + f.Name: fmt.Sprintf("Go name %s", f.Name)} {
-		if other, ok := b.seen[key]; ok {
-			b.fail(path, f.Type, "%s is taken by field %s (rename one of them)", what, other)
-			return
-		}
+	if other, ok := b.names[name]; ok {
+		b.fail(path, f.Type, "artifact name %q is taken by field %s (rename one of them)", name, other)
+		return
 	}
-	b.seen["name "+name], b.seen["go "+f.Name] = path, path
+	if other, ok := b.goNames[f.Name]; ok {
+		b.fail(path, f.Type, "Go name %s is taken by field %s (rename one of them)", f.Name, other)
+		return
+	}
+	b.names[name], b.goNames[f.Name] = path, path
 	field := Field{Name: name, GoName: f.Name, Type: f.Type, Param: param, Tag: f.Tag, index: index}
 	content := f.Type
-	switch lazy, ok := reflect.New(f.Type).Interface().(lazyField); {
+	switch {
 	case f.Type == fileType:
 		field.kind = fileField
-	case ok:
-		field.kind, content = refField, lazy.contentType()
+	case lazyType(f.Type):
+		field.kind = refField
+		_, content = reflect.New(f.Type).Interface().(lazyField).types()
 	}
 	if param && field.Lazy() {
 		b.fail(path, f.Type, "a parameter is given as text when a run starts (use a plain type)")
@@ -186,13 +183,7 @@ func (b *builder) addField(f reflect.StructField, index []int, path, name string
 
 // promoted says whether the fields of an embedded type are artifacts of their own, as against the embedded value as a whole.
 func promoted(t reflect.Type) bool {
-	if t.Kind() != reflect.Struct || t == fileType || t == timeType {
-		return false
-	}
-	if _, lazy := reflect.New(t).Interface().(lazyField); lazy {
-		return false
-	}
-	return !marshalsItself(t)
+	return t.Kind() == reflect.Struct && !lazyType(t) && !marshalsItself(t)
 }
 
 const maxNameBytes = 100
