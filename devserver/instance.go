@@ -5,10 +5,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"time"
+	"syscall"
 
 	"github.com/stepwell-flows/stepwell"
-	uiserver "github.com/temporalio/ui-server/v2/server"
 	"go.temporal.io/server/temporal"
 )
 
@@ -16,30 +15,37 @@ import (
 type instance struct {
 	dir    string
 	db     *database
+	log    logger
 	server temporal.Server
-	webUI  *uiserver.Server
+	webUI  *webUI // nil when headless
 	owner  owner
 }
 
 // portTries is how often a start is tried with other ports, when one was taken between its choice and its use.
 const portTries = 3
 
-// launch starts the server and the Web UI. The caller MUST hold the lock of the directory. With fixed, the ports of
-// that owner are used and no others.
-func launch(ctx context.Context, dir string, o stepwell.DevOptions, fixed *owner) (*instance, error) {
+// launch starts the server and the Web UI. The caller MUST hold the lock of the directory. With known, clients know
+// that owner's address already, and no other will do.
+func launch(ctx context.Context, dir string, o stepwell.DevOptions, known *owner) (*instance, error) {
+	// What a killed process left behind: nobody should take its address for ours.
+	if err := os.Remove(filepath.Join(dir, "server.owner")); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
 	db, rec, err := openDatabase(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	if fixed != nil {
-		o.Port, o.WebUIPort, o.Headless = fixed.Port, fixed.WebUIPort, fixed.WebUIPort == 0
+	if known != nil {
+		// A run must not wait for the sake of a Web UI whose port is taken: that one may move.
+		o.Port, o.WebUIPort, o.Headless = known.Port, 0, known.WebUIPort == 0
+		rec.WebUIPort = known.WebUIPort
 	}
 	for try := 1; ; try++ {
 		i, err := launchOn(ctx, dir, db, rec, o)
 		if err == nil {
 			return i, nil
 		}
-		if !errors.Is(err, errPort) || try == portTries || o.Port != 0 {
+		if !errors.Is(err, syscall.EADDRINUSE) || errors.Is(err, errPort) || try == portTries {
 			return nil, err
 		}
 	}
@@ -65,20 +71,24 @@ func launchOn(ctx context.Context, dir string, db *database, rec record, o stepw
 	}
 	picker.release()
 
-	i := &instance{dir: dir, db: db}
-	if i.server, err = startServer(ctx, db, p, logger{out: o.Logger, fatal: &fatalError{}}); err != nil {
+	i := &instance{dir: dir, db: db, log: newLogger(o.Logger)}
+	if !o.Headless {
+		// First, because it is the one that can hold its port without serving on it yet.
+		if i.webUI, err = newWebUI(p.frontend, p.webUI); err != nil {
+			return nil, err
+		}
+	}
+	if i.server, err = startServer(ctx, db, p, i.log); err != nil {
+		i.webUI.stop()
 		return nil, err
 	}
 	i.owner = owner{PID: os.Getpid(), Address: hostPort(p.frontend), Port: p.frontend, Cluster: db.clusterID}
-	if !o.Headless {
-		if i.webUI, err = startWebUI(ctx, p.frontend, p.webUI); err != nil {
-			i.stop()
-			return nil, err
-		}
+	rec.Port = p.frontend
+	if i.webUI != nil {
+		i.webUI.start()
 		i.owner.WebUI, i.owner.WebUIPort = "http://"+hostPort(p.webUI), p.webUI
 		rec.WebUIPort = p.webUI
 	}
-	rec.Port = p.frontend
 	err = errors.Join(writeJSON(filepath.Join(dir, "server.json"), rec), writeJSON(filepath.Join(dir, "server.owner"), i.owner))
 	if err != nil {
 		i.stop()
@@ -87,22 +97,11 @@ func launchOn(ctx context.Context, dir string, db *database, rec record, o stepw
 	return i, nil
 }
 
-// stopPatience is how long a stop waits for the server. Whatever it still does is safe in the database.
-const stopPatience = 3 * time.Second
-
 func (i *instance) stop() {
+	i.log.silence()
 	_ = os.Remove(filepath.Join(i.dir, "server.owner"))
-	if i.webUI != nil {
-		i.webUI.Stop()
-	}
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = i.server.Stop()
-	}()
-	select {
-	case <-done:
+	i.webUI.stop()
+	if stopServer(i.server) {
 		_ = i.db.checkpoint()
-	case <-time.After(stopPatience):
 	}
 }

@@ -17,20 +17,42 @@ func tryLock(path string) (*lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if !errors.Is(err, syscall.EINTR) {
-			break
-		}
-	}
-	if err == nil {
+	held, err := flock(f, syscall.LOCK_EX)
+	if held {
 		return &lock{file: f}, nil
 	}
 	_ = f.Close()
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		return nil, nil
+	return nil, err
+}
+
+// isLocked says whether somebody holds the lock at path. For the moment that this takes, tryLock may fail elsewhere.
+func isLocked(path string) (bool, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
 	}
-	return nil, &os.PathError{Op: "flock", Path: path, Err: err}
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }()
+	free, err := flock(f, syscall.LOCK_SH)
+	return !free && err == nil, err
+}
+
+// flock tries to lock f without waiting.
+func flock(f *os.File, how int) (bool, error) {
+	for {
+		err := syscall.Flock(int(f.Fd()), how|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EWOULDBLOCK):
+			return false, nil
+		default:
+			return false, &os.PathError{Op: "flock", Path: f.Name(), Err: err}
+		}
+	}
 }
 
 func (l *lock) unlock() { _ = l.file.Close() }

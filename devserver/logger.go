@@ -2,10 +2,12 @@ package devserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"go.temporal.io/server/common/log"
 	"go.temporal.io/server/common/log/tag"
@@ -14,9 +16,9 @@ import (
 // logger hands the server's warnings and errors to a slog.Logger and drops the rest.
 // It is safe for concurrent use.
 type logger struct {
-	out   *slog.Logger // nil drops everything
+	out   *slog.Logger
 	tags  []tag.Tag
-	fatal *fatalError
+	state *logState
 }
 
 var (
@@ -24,25 +26,33 @@ var (
 	_ log.WithLogger = logger{}
 )
 
-// fatalError keeps the first message that the server called fatal.
-type fatalError struct {
-	mu  sync.Mutex
-	err error
+func newLogger(out *slog.Logger) logger { return logger{out: out, state: &logState{}} }
+
+// logState is what all loggers of one server share.
+type logState struct {
+	mu    sync.Mutex
+	fatal error
+	quiet atomic.Bool
 }
 
-func (f *fatalError) set(err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.err == nil {
-		f.err = err
+// setFatal keeps the first message that the server called fatal.
+func (s *logState) setFatal(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fatal == nil {
+		s.fatal = err
 	}
 }
 
-func (f *fatalError) get() error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.err
+func (s *logState) getFatal() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.fatal
 }
+
+// silence drops whatever the server still says. A server that is stopped on purpose warns about each connection that
+// it cuts itself, and some of its goroutines go on warning after it has stopped.
+func (l logger) silence() { l.state.quiet.Store(true) }
 
 func (l logger) With(tags ...tag.Tag) log.Logger {
 	l.tags = append(l.tags[:len(l.tags):len(l.tags)], tags...)
@@ -64,32 +74,39 @@ func (l logger) Panic(msg string, tags ...tag.Tag) {
 // Fatal ends the calling goroutine instead of the process: the process is the author's program, not ours.
 func (l logger) Fatal(msg string, tags ...tag.Tag) {
 	l.log(slog.LevelError, msg, tags)
-	err := fmt.Errorf("%s", msg)
+	err := errors.New(msg)
 	for _, t := range tags {
-		if cause, ok := t.Value().(error); ok {
+		if cause, ok := value(t).(error); ok {
 			err = fmt.Errorf("%s: %w", msg, cause)
 			break
 		}
-		if t.Key() == "error" {
-			err = fmt.Errorf("%s: %v", msg, t.Value())
-		}
 	}
-	l.fatal.set(err)
+	l.state.setFatal(err)
 	runtime.Goexit()
 }
 
 func (l logger) log(level slog.Level, msg string, tags []tag.Tag) {
-	if l.out == nil || benign[msg] {
+	if benign[msg] || l.state.quiet.Load() {
 		return
 	}
 	attrs := make([]slog.Attr, 0, len(l.tags)+len(tags))
 	for _, t := range l.tags {
-		attrs = append(attrs, slog.Any(t.Key(), t.Value()))
+		attrs = append(attrs, slog.Any(t.Key(), value(t)))
 	}
 	for _, t := range tags {
-		attrs = append(attrs, slog.Any(t.Key(), t.Value()))
+		attrs = append(attrs, slog.Any(t.Key(), value(t)))
 	}
 	l.out.LogAttrs(context.Background(), level, msg, attrs...)
+}
+
+// value keeps an error an error: the tag's own Value makes a string of it, or picks its stack trace.
+func value(t tag.Tag) any {
+	if z, ok := t.(tag.ZapTag); ok {
+		if err, ok := z.Field().Interface.(error); ok {
+			return err
+		}
+	}
+	return t.Value()
 }
 
 // benign are warnings about what this server leaves out on purpose.

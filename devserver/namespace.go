@@ -73,8 +73,15 @@ func (db *database) ensureNamespace(ctx context.Context) error {
 		return err
 	}
 	changed, err := addSearchAttributes(detail.Config)
-	if err != nil || !changed {
+	if err != nil {
 		return err
+	}
+	if detail.Config.Retention.AsDuration() < retention {
+		detail.Config.Retention = durationpb.New(retention)
+		changed = true
+	}
+	if !changed {
+		return nil
 	}
 	detail.ConfigVersion++
 	blob, err := serializer.NamespaceDetailToBlob(detail)

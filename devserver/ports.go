@@ -6,6 +6,7 @@ import (
 	"hash/fnv"
 	"net"
 	"strconv"
+	"syscall"
 )
 
 // The range that free ports are taken from. It lies below the ranges that Linux (32768) and macOS (49152) give to
@@ -15,8 +16,8 @@ const (
 	lastPort  = 29999
 )
 
-// errPort is a port that could not be bound.
-var errPort = errors.New("port is taken by another program")
+// errPort says that a port which has to be this one is not free.
+var errPort = errors.New("taken by another program")
 
 // localhost is the only address that anything here binds.
 const localhost = "127.0.0.1"
@@ -45,7 +46,7 @@ func newPortPicker(dir string) *portPicker {
 func (p *portPicker) take(port int) error {
 	l, err := net.Listen("tcp", hostPort(port))
 	if err != nil {
-		return fmt.Errorf("port %d: %w (%w)", port, errPort, err)
+		return err
 	}
 	p.held = append(p.held, l)
 	return nil
@@ -68,7 +69,11 @@ func (p *portPicker) free() (int, error) {
 // pick holds the wanted port, else the remembered one if it is free, else any free one.
 func (p *portPicker) pick(wanted, remembered int) (int, error) {
 	if wanted != 0 {
-		return wanted, p.take(wanted)
+		err := p.take(wanted)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			err = fmt.Errorf("port %d: %w (choose another one, or none to have a free one chosen): %w", wanted, errPort, err)
+		}
+		return wanted, err
 	}
 	if remembered != 0 && p.take(remembered) == nil {
 		return remembered, nil

@@ -4,9 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"os"
+	"runtime"
+	"sync"
 	"time"
 
 	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/server/common/authorization"
 	"go.temporal.io/server/common/cluster"
 	"go.temporal.io/server/common/config"
@@ -26,55 +31,106 @@ const (
 )
 
 // startServer runs a Temporal server on the database. It returns once a client can start a workflow.
-func startServer(ctx context.Context, db *database, p ports, log logger) (temporal.Server, error) {
-	type result struct {
-		server temporal.Server
-		err    error
-	}
-	done := make(chan result, 1)
-	go func() {
-		r := result{err: errors.New("the server ended while it started")}
-		// Deferred, because a fatal error of the server ends this goroutine (see logger.Fatal).
-		defer func() {
-			if fatal := log.fatal.get(); fatal != nil && r.err != nil {
-				r.err = fatal
-			}
-			done <- r
-		}()
-		r.server, r.err = temporal.NewServer(
-			temporal.WithConfig(serverConfig(db, p)),
-			temporal.ForServices(temporal.DefaultServices),
-			temporal.WithStaticHosts(map[primitives.ServiceName]static.Hosts{
-				primitives.FrontendService: static.SingleLocalHost(hostPort(p.frontend)),
-				primitives.HistoryService:  static.SingleLocalHost(hostPort(p.history)),
-				primitives.MatchingService: static.SingleLocalHost(hostPort(p.matching)),
-				primitives.WorkerService:   static.SingleLocalHost(hostPort(p.worker)),
-			}),
-			temporal.WithLogger(log),
-			temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
-			temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper {
-				return authorization.NewNoopClaimMapper()
-			}),
-			temporal.WithDynamicConfigClient(dynamicConfig()),
-		)
-		if r.err == nil {
-			r.err = r.server.Start()
+func startServer(ctx context.Context, db *database, p ports, log logger) (_ temporal.Server, err error) {
+	var server temporal.Server
+	defer func() {
+		if err != nil {
+			log.silence()
+			abandon(server)
 		}
 	}()
-	r := <-done
-	if r.err != nil {
-		return nil, fmt.Errorf("start the Temporal server: %w", r.err)
+	done := make(chan error, 1)
+	go func() {
+		// Deferred, because a fatal error of the server ends this goroutine (see logger.Fatal).
+		err := errors.New("the server ended while it started")
+		defer func() {
+			if fatal := log.state.getFatal(); fatal != nil && err != nil {
+				err = fatal
+			}
+			done <- err
+		}()
+		made, failed := newServer(db, p, log)
+		if failed == nil {
+			server = made
+			failed = server.Start()
+		}
+		err = failed
+	}()
+	if err := <-done; err != nil {
+		return nil, fmt.Errorf("start the Temporal server: %w", err)
 	}
 	if err := waitReady(ctx, hostPort(p.frontend)); err != nil {
-		_ = r.server.Stop()
 		return nil, fmt.Errorf("wait for the Temporal server: %w", err)
 	}
-	return r.server, nil
+	return server, nil
+}
+
+// nameBinary gives the SDK a cheap identity of this program. Without one, the first worker of the process, which is the
+// server's own, reads and hashes the whole executable.
+var nameBinary = sync.OnceFunc(func() {
+	path, err := os.Executable()
+	if err != nil {
+		return
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return
+	}
+	h := fnv.New64a()
+	_, _ = fmt.Fprintln(h, path, info.Size(), info.ModTime().UnixNano())
+	worker.SetBinaryChecksum(fmt.Sprintf("%016x", h.Sum64()))
+})
+
+func newServer(db *database, p ports, log logger) (temporal.Server, error) {
+	nameBinary()
+	return temporal.NewServer(
+		temporal.WithConfig(serverConfig(db, p)),
+		temporal.ForServices(temporal.DefaultServices),
+		temporal.WithStaticHosts(map[primitives.ServiceName]static.Hosts{
+			primitives.FrontendService: static.SingleLocalHost(hostPort(p.frontend)),
+			primitives.HistoryService:  static.SingleLocalHost(hostPort(p.history)),
+			primitives.MatchingService: static.SingleLocalHost(hostPort(p.matching)),
+			primitives.WorkerService:   static.SingleLocalHost(hostPort(p.worker)),
+		}),
+		temporal.WithLogger(log),
+		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
+		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper {
+			return authorization.NewNoopClaimMapper()
+		}),
+		temporal.WithDynamicConfigClient(dynamicConfig()),
+	)
+}
+
+// stopPatience is how long a stop waits for the server. Whatever it still does is safe in the database.
+const stopPatience = 3 * time.Second
+
+// stopServer says whether the server has ended in time.
+func stopServer(server temporal.Server) bool {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Stop()
+	}()
+	select {
+	case <-done:
+		return true
+	case <-time.After(stopPatience):
+		return false
+	}
+}
+
+// abandon clears away a server that did not start, if it came into being at all.
+func abandon(server temporal.Server) {
+	if server != nil {
+		stopServer(server)
+	}
+	// A server that ends halfway forgets its listeners. Only their finalizers free the ports for the next try.
+	runtime.GC()
 }
 
 // waitReady returns when the frontend answers for the namespace.
 func waitReady(ctx context.Context, address string) error {
-	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

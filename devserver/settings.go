@@ -70,6 +70,9 @@ func settings() []setting {
 		{dynamicconfig.TaskQueueScannerEnabled.Key(), false, "a background workflow that only a long-lived cluster needs"},
 		{dynamicconfig.HistoryScannerEnabled.Key(), false, "a background workflow that only a long-lived cluster needs"},
 		{dynamicconfig.ExecutionsScannerEnabled.Key(), false, "a background workflow that only a long-lived cluster needs"},
+		{dynamicconfig.EnableParentClosePolicyWorker.Key(), false,
+			"a system worker that a stop does not stop: its poll delays each stop by 1 s and goes on after it; " +
+				"without it the history service ends the children of a closed run itself"},
 	}
 }
 

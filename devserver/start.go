@@ -15,7 +15,9 @@ import (
 
 const (
 	// sharePatience is how long Start waits for a server that another process is starting or stopping.
-	sharePatience = 20 * time.Second
+	sharePatience = 30 * time.Second
+	// findPatience is the same for who only looks for a server: long enough for one that is starting.
+	findPatience = 3 * time.Second
 	// followInterval is how often a process that shares a server looks whether it must take over.
 	followInterval = 100 * time.Millisecond
 	// retryInterval is how long a takeover that did not work is left alone.
@@ -26,7 +28,7 @@ const (
 // when a client can start workflows. The context limits the start only; call Stop to end the server.
 //
 // A joined server may end at any time. Then this process starts it again on the same ports, in the background, and
-// clients reconnect by themselves.
+// clients reconnect by themselves. With o.Existing it does not: a process that only reads leaves the directory alone.
 func Start(ctx context.Context, o stepwell.DevOptions) (*stepwell.DevServer, error) {
 	if o.Dir == "" {
 		return nil, errors.New("development server without a directory (set DevOptions.Dir)")
@@ -35,37 +37,56 @@ func Start(ctx context.Context, o stepwell.DevOptions) (*stepwell.DevServer, err
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(dir, 0o777); err != nil {
-		return nil, fmt.Errorf("state directory %q: %w (choose another one, or make it writable)", o.Dir, err)
-	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &session{dir: dir, options: o, stopping: make(chan struct{}), stopped: make(chan struct{})}
+	if o.Existing {
+		return s.find(ctx)
+	}
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return nil, unwritable(o.Dir, err)
+	}
 	deadline := time.Now().Add(sharePatience)
 	for {
 		held, err := tryLock(s.lockPath())
 		if err != nil {
-			return nil, fmt.Errorf("state directory %q: %w (choose another one, or make it writable)", o.Dir, err)
+			return nil, unwritable(o.Dir, err)
 		}
 		if held != nil {
 			return s.lead(ctx, held)
 		}
-		found, err := readOwner(s.ownerPath())
-		if err == nil {
-			err = found.verify(ctx)
-		}
+		found, err := s.running(ctx)
 		if err == nil {
 			return s.follow(found)
 		}
 		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("process %d holds the server of %q, but it does not answer: %w (end that process)", found.PID, o.Dir, err)
+			return nil, noAnswer(o.Dir, found, err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for the server of %q: %w", o.Dir, errors.Join(ctx.Err(), err))
-		case <-time.After(10 * time.Millisecond):
+		if waitErr := sleep(ctx, 10*time.Millisecond); waitErr != nil {
+			return nil, fmt.Errorf("wait for the server of %q: %w", o.Dir, errors.Join(waitErr, err))
 		}
+	}
+}
+
+func unwritable(dir string, err error) error {
+	return fmt.Errorf("state directory %q: %w (choose another one, or make it writable)", dir, err)
+}
+
+func noAnswer(dir string, o owner, err error) error {
+	process := "another process"
+	if o.PID != 0 {
+		process = fmt.Sprintf("process %d", o.PID)
+	}
+	return fmt.Errorf("%s holds the server of %q, but it does not answer: %w (end that process)", process, dir, err)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }
 
@@ -81,6 +102,40 @@ type session struct {
 
 func (s *session) lockPath() string  { return filepath.Join(s.dir, "server.lock") }
 func (s *session) ownerPath() string { return filepath.Join(s.dir, "server.owner") }
+
+// running is the server that another process runs, if it answers.
+func (s *session) running(ctx context.Context) (owner, error) {
+	found, err := readOwner(s.ownerPath())
+	if err != nil {
+		return owner{}, err
+	}
+	return found, found.verify(ctx)
+}
+
+// find uses the server of another process, if there is one, and writes nothing.
+func (s *session) find(ctx context.Context) (*stepwell.DevServer, error) {
+	deadline := time.Now().Add(findPatience)
+	for {
+		// The lock tells at once what asking a dead address may take long to find out.
+		held, err := isLocked(s.lockPath())
+		if err != nil {
+			return nil, fmt.Errorf("state directory %q: %w", s.options.Dir, err)
+		}
+		if !held {
+			return nil, fmt.Errorf("no process runs a server in %q (start one without DevOptions.Existing)", s.options.Dir)
+		}
+		found, err := s.running(ctx)
+		if err == nil {
+			return s.handle(found, true, func() {}), nil
+		}
+		if time.Now().After(deadline) {
+			return nil, noAnswer(s.options.Dir, found, err)
+		}
+		if waitErr := sleep(ctx, 10*time.Millisecond); waitErr != nil {
+			return nil, fmt.Errorf("wait for the server of %q: %w", s.options.Dir, errors.Join(waitErr, err))
+		}
+	}
+}
 
 // lead starts the server in this process.
 func (s *session) lead(ctx context.Context, held *lock) (*stepwell.DevServer, error) {
@@ -121,6 +176,15 @@ func (s *session) handle(o owner, shared bool, stop func()) *stepwell.DevServer 
 // standBy waits until nobody holds the lock, then runs the server on the ports that this process's clients know.
 func (s *session) standBy(known owner) {
 	defer close(s.stopped)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		select {
+		case <-s.stopping:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	wait := followInterval
 	for {
 		select {
@@ -133,9 +197,12 @@ func (s *session) standBy(known owner) {
 		if err != nil || held == nil {
 			continue
 		}
-		i, err := launch(context.Background(), s.dir, s.options, &known)
+		i, err := launch(ctx, s.dir, s.options, &known)
 		if err != nil {
 			held.unlock()
+			if ctx.Err() != nil {
+				return
+			}
 			s.options.Logger.Error("cannot take over the development server; trying again", "address", known.Address, "err", err)
 			wait = retryInterval
 			continue

@@ -1,51 +1,101 @@
 package devserver
 
 import (
-	"context"
-	"fmt"
+	"io"
+	"io/fs"
 	"net"
-	"strconv"
+	"net/http"
 	"time"
 
-	uiserver "github.com/temporalio/ui-server/v2/server"
+	"github.com/labstack/echo/v4"
+	"github.com/labstack/echo/v4/middleware"
+	"github.com/temporalio/ui-server/v2/server/api"
 	uiconfig "github.com/temporalio/ui-server/v2/server/config"
-	uioptions "github.com/temporalio/ui-server/v2/server/server_options"
+	"github.com/temporalio/ui-server/v2/server/csrf"
+	"github.com/temporalio/ui-server/v2/server/headers"
+	"github.com/temporalio/ui-server/v2/server/route"
+	"github.com/temporalio/ui-server/v2/ui"
 )
 
-// startWebUI serves the Temporal Web UI for the frontend. The port MUST be free: the UI server ends the process when
-// it cannot bind.
-func startWebUI(ctx context.Context, frontend, port int) (*uiserver.Server, error) {
-	if l, err := net.Listen("tcp", hostPort(port)); err != nil {
-		return nil, fmt.Errorf("port %d: %w (%w)", port, errPort, err)
-	} else {
-		_ = l.Close()
-	}
-	ui := uiserver.NewServer(uioptions.WithConfigProvider(&uiconfig.Config{
+// webUI is the Temporal Web UI, put together from the parts of ui-server. Its own Server ends the process when it
+// cannot bind its port, and answers whoever calls it by whatever name.
+type webUI struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// newWebUI holds the port; it serves once it is started.
+func newWebUI(frontend, port int) (*webUI, error) {
+	cfg, err := uiconfig.NewConfigProviderWithRefresh(&uiconfig.Config{
 		TemporalGRPCAddress: hostPort(frontend),
-		Host:                localhost,
-		Port:                port,
 		EnableUI:            true,
 		CORS:                uiconfig.CORS{CookieInsecure: true}, // plain http on loopback
 		DefaultNamespace:    namespace,
 		DisableNewsFetch:    true, // would ask a server on the internet
-		HideLogs:            true,
-	}))
-	go func() { _ = ui.Start() }()
-
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	var d net.Dialer
-	for {
-		conn, err := d.DialContext(ctx, "tcp", hostPort(port))
-		if err == nil {
-			_ = conn.Close()
-			return ui, nil
-		}
-		select {
-		case <-ctx.Done():
-			ui.Stop()
-			return nil, fmt.Errorf("web UI on port %s: %w", strconv.Itoa(port), err)
-		case <-time.After(2 * time.Millisecond):
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
+	assets, err := ui.Assets()
+	if err != nil {
+		return nil, err
+	}
+	if assets, err = fs.Sub(assets, "local"); err != nil {
+		return nil, err
+	}
+	e := echo.New()
+	e.Logger.SetOutput(io.Discard) // standard output belongs to the program
+	e.Pre(onlyLocal)
+	e.Use(
+		middleware.Recover(),
+		middleware.Gzip(),
+		middleware.Secure(),
+		csrf.EnsureTokenCookie(false),
+		middleware.CSRFWithConfig(csrf.MiddlewareConfig(cfg, false)),
+	)
+	route.SetHealthRoute(e)
+	route.SetAuthRoutes(e, cfg)
+	if err := route.SetAPIRoutes(e, cfg, []api.Middleware{headers.WithForwardHeaders([]string{"Caller-Type"})}); err != nil {
+		return nil, err
+	}
+	if err := route.SetUIRoutes(e, "", assets, cfg); err != nil {
+		return nil, err
+	}
+	route.SetRenderRoute(e, "/")
+	l, err := net.Listen("tcp", hostPort(port))
+	if err != nil {
+		return nil, err
+	}
+	return &webUI{
+		listener: l,
+		server:   &http.Server{Handler: e, ErrorLog: e.StdLogger, ReadHeaderTimeout: 10 * time.Second},
+	}, nil
+}
+
+// onlyLocal refuses requests for other host names. A web page that makes its own name point to 127.0.0.1 is same-origin
+// with the Web UI, so without this any page could start and read runs.
+func onlyLocal(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		host := c.Request().Host
+		if h, _, err := net.SplitHostPort(host); err == nil {
+			host = h
+		}
+		if host != localhost && host != "localhost" {
+			return echo.NewHTTPError(http.StatusForbidden, "this server answers to "+localhost+" and localhost only")
+		}
+		return next(c)
+	}
+}
+
+func (w *webUI) start() {
+	go func() { _ = w.server.Serve(w.listener) }()
+}
+
+// stop cuts all connections. A nil webUI has nothing to stop.
+func (w *webUI) stop() {
+	if w == nil {
+		return
+	}
+	_ = w.server.Close()
+	_ = w.listener.Close() // not the server's before it has started
 }
