@@ -85,7 +85,7 @@ func ask(retryIf func(error) bool, err error) (yes bool, panicked any) {
 // MaximumInterval.
 func (s Spec) backoff(n int) time.Duration {
 	wait := toDuration(float64(s.InitialInterval) * math.Pow(s.BackoffCoefficient, float64(n-1)))
-	return min(wait, s.MaximumInterval)
+	return max(min(wait, s.MaximumInterval), 0)
 }
 
 // delay draws the wait after code failure n and says how it came about.
