@@ -1,0 +1,221 @@
+package tests
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/stepwell-flows/stepwell"
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+)
+
+// The starter, with everything in its process, is killed in the middle of a step; attach carries on.
+func TestKilledStarter(t *testing.T) {
+	t.Parallel()
+	dir, j := t.TempDir(), newJournal(t)
+	until := filepath.Join(t.TempDir(), "go")
+	p := start(t, "starter", dir, nil, "run", "ChainFlow", "--journal", string(j), "--hold-at", "c", "--hold-until", until)
+	eventually(t, "step c is running", func() bool { return len(j.lines()) == 3 })
+	p.kill()
+	p.exit(t)
+	require.NoError(t, os.WriteFile(until, nil, 0o600))
+
+	code, stdout, stderr := call(t, "starter", dir, nil, "attach", "ChainFlow/latest")
+	require.Equal(t, stepwell.ExitOK, code, "%s%s", stdout, stderr)
+	run := readRun(t, filepath.Join(dir, ".stepwell", "store"), "ChainFlow")
+	require.Equal(t, records.StatusCompleted, run.Status)
+	require.Equal(t, []string{"a", "b", "c", "d"}, lastState[chain](t, run, chainFlow()).Trail)
+	steps := make([]string, 0, 5)
+	for _, line := range j.lines() {
+		parts := strings.Split(line, ":")
+		steps = append(steps, parts[1]+parts[2])
+	}
+	require.Equal(t, []string{"a1", "b1", "c1", "c2", "d1"}, steps, "steps and their attempts")
+	require.Equal(t, []records.Outcome{records.Lost, records.Completed}, outcomes(attempts(t, run, "c")),
+		"the step has one attempt only, and a lost one does not use it up")
+}
+
+// readRun reads the only run of a flow from a store that other processes wrote.
+func readRun(t testing.TB, location, flowName string) *runs.Run {
+	t.Helper()
+	store, err := artifacts.Open(t.Context(), location, artifacts.Options{})
+	require.NoError(t, err)
+	run, err := runs.New(store, nil).Find(t.Context(), flowName+"/latest")
+	require.NoError(t, err)
+	return run
+}
+
+// workers are worker processes on the shared server.
+type workers struct {
+	t     testing.TB
+	queue string
+	store string
+	env   []string
+	byPID map[int]*program
+}
+
+func newWorkers(t testing.TB, n int) *workers {
+	t.Helper()
+	s := server(t)
+	w := &workers{
+		t: t, queue: t.Name(), store: t.TempDir(), byPID: map[int]*program{},
+		env: []string{"TEMPORAL_ADDRESS=" + s.Address, "TEMPORAL_NAMESPACE=" + s.Namespace},
+	}
+	for range n {
+		w.add()
+	}
+	return w
+}
+
+func (w *workers) add() {
+	w.t.Helper()
+	p := start(w.t, "worker", w.t.TempDir(), w.env, "--task-queue", w.queue, "--store", w.store)
+	eventually(w.t, "the worker polls", func() bool { return strings.Contains(p.out.String(), "polls task queue") })
+	w.byPID[p.Process.Pid] = p
+}
+
+// kill kills the worker that wrote a line of the journal, which ends with its process id.
+func (w *workers) kill(line string) {
+	w.t.Helper()
+	pid, err := strconv.Atoi(line[strings.LastIndex(line, ":")+1:])
+	require.NoError(w.t, err)
+	p, ok := w.byPID[pid]
+	require.True(w.t, ok, "process %d is no worker of this test", pid)
+	p.kill()
+	p.exit(w.t)
+	delete(w.byPID, pid)
+}
+
+// start starts a run through the command line and returns it.
+func (w *workers) start(args ...string) (flowName, id string) {
+	w.t.Helper()
+	args = append(append([]string{"run"}, args...), "--detach", "--task-queue", w.queue, "--store", w.store)
+	code, stdout, stderr := call(w.t, "starter", w.t.TempDir(), w.env, args...)
+	require.Equal(w.t, stepwell.ExitOK, code, "%s%s", stdout, stderr)
+	flowName, id, ok := strings.Cut(strings.TrimSpace(stdout), "/")
+	require.True(w.t, ok, "%q names no run", stdout)
+	return flowName, id
+}
+
+// attach waits for a run through the command line.
+func (w *workers) attach(flowName, id string) *runs.Run {
+	w.t.Helper()
+	code, stdout, stderr := call(w.t, "starter", w.t.TempDir(), w.env, "attach", flowName+"/"+id, "--store", w.store)
+	require.Equal(w.t, stepwell.ExitOK, code, "%s%s", stdout, stderr)
+	return readRun(w.t, w.store, flowName)
+}
+
+// One of two workers is killed in the middle of a step; the other takes over.
+func TestKilledWorker(t *testing.T) {
+	t.Parallel()
+	w, j := newWorkers(t, 2), newJournal(t)
+	until := filepath.Join(t.TempDir(), "go")
+	flowName, id := w.start("HeldFlow", "--journal", string(j), "--until", until)
+	eventually(t, "the step is running", func() bool { return j.count("held:1:") == 1 })
+	w.kill(j.lines()[1])
+	require.NoError(t, os.WriteFile(until, nil, 0o600))
+	run := w.attach(flowName, id)
+	require.Equal(t, records.StatusCompleted, run.Status)
+	require.Equal(t, held{Journal: string(j), Until: until, Before: "kept to the end"}, *lastState[held](t, run, heldFlow()))
+	all := attempts(t, run, "held")
+	require.Equal(t, []records.Outcome{records.Lost, records.Completed}, outcomes(all))
+	require.False(t, all[0].CountsAsCodeFailure)
+	require.Equal(t, policies.Lost, all[0].Failure.Class)
+	require.NotEqual(t, all[0].Worker, all[1].Worker)
+	require.Len(t, j.lines(), 3, "the finished step before it did not run again")
+}
+
+// A step whose workers are killed until the budget of lost attempts is spent reaches its catch like any other failure.
+func TestKilledWorkersAreCaught(t *testing.T) {
+	t.Parallel()
+	w, j := newWorkers(t, 3), newJournal(t)
+	flowName, id := w.start("HeldFlow", "--journal", string(j), "--until", filepath.Join(t.TempDir(), "never"))
+	for n := 1; n <= 2; n++ {
+		eventually(t, "the step is running", func() bool { return len(j.lines()) == 1+n })
+		w.kill(j.lines()[n])
+	}
+	run := w.attach(flowName, id)
+	require.Equal(t, records.StatusCompleted, run.Status)
+	s := lastState[held](t, run, heldFlow())
+	require.Empty(t, s.Dirty, "what a lost attempt wrote is nowhere to be seen")
+	require.Equal(t, "kept to the end", s.Before)
+	require.NotNil(t, s.Caught)
+	require.Equal(t, policies.Lost, s.Caught.Class)
+	require.Equal(t, "held", s.Caught.Step)
+	require.Equal(t, 2, s.Caught.Attempt)
+	require.Equal(t, 0, s.Caught.CodeFailures)
+	require.Equal(t, 2, s.Caught.LostAttempts)
+	require.Equal(t, []records.Outcome{records.Lost, records.Lost}, outcomes(attempts(t, run, "held")))
+	require.Equal(t, 1, j.count("catch:2"))
+}
+
+// Ten times, the worker that runs a step of a flow of fifty is killed and another started.
+func TestTenKills(t *testing.T) {
+	t.Parallel()
+	const kills = 10
+	w, j := newWorkers(t, 2), newJournal(t)
+	flowName, id := w.start("FiftyFlow", "--journal", string(j), "--pause", "300ms")
+	seen := 0
+	for n := range kills {
+		var line string
+		eventually(t, "a new step is running", func() bool {
+			lines := j.lines()
+			for i := len(lines) - 1; i >= seen; i-- {
+				if strings.HasPrefix(lines[i], "start:") {
+					line, seen = lines[i], len(lines)
+					return i == len(lines)-1
+				}
+			}
+			return false
+		})
+		time.Sleep(time.Duration(n*37%200) * time.Millisecond) // at another moment of the step each time
+		w.kill(line)
+		w.add()
+	}
+	run := w.attach(flowName, id)
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	s := lastState[fifty](t, run, fiftyFlow())
+	require.Equal(t, 49*50/2, s.Sum)
+	require.Len(t, s.Trail, 50)
+	for n, step := range s.Trail {
+		require.Equal(t, n, step)
+	}
+	steps, err := run.Steps(t.Context())
+	require.NoError(t, err)
+	lost := 0
+	for _, step := range steps {
+		all, err := step.Tasks[0].Attempts(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, records.Completed, all[len(all)-1].Outcome)
+		require.Equal(t, j.count("start:"+step.Name+":"), len(all), "attempts of %s", step.Name)
+		lost += len(all) - 1
+	}
+	require.LessOrEqual(t, lost, kills)
+	require.Positive(t, lost)
+}
+
+// A worker that is told to stop lets its step finish.
+func TestDrainedWorker(t *testing.T) {
+	t.Parallel()
+	w, j := newWorkers(t, 1), newJournal(t)
+	until := filepath.Join(t.TempDir(), "go")
+	flowName, id := w.start("HeldFlow", "--journal", string(j), "--until", until)
+	eventually(t, "the step is running", func() bool { return j.count("held:1:") == 1 })
+	for _, p := range w.byPID {
+		require.NoError(t, p.Process.Signal(os.Interrupt))
+		eventually(t, "the worker stops", func() bool { return strings.Contains(p.out.String(), "stopping") })
+		w.add() // for the step after it
+		require.NoError(t, os.WriteFile(until, nil, 0o600))
+		require.Equal(t, 0, p.exit(t))
+	}
+	run := w.attach(flowName, id)
+	require.Equal(t, []records.Outcome{records.Completed}, outcomes(attempts(t, run, "held")))
+}
