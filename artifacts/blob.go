@@ -20,10 +20,9 @@ const (
 // PutBlob stores content and returns its digest. Content that is there already is not written again.
 func (s *Store) PutBlob(ctx context.Context, content []byte) (Digest, error) {
 	d := Sum(content)
-	if err := s.putBlob(ctx, d, content); err != nil {
+	if err := s.keep(ctx, d, content); err != nil {
 		return Digest{}, s.fail("store blob", err)
 	}
-	s.cache.put(d, content, true)
 	return d, nil
 }
 
@@ -43,6 +42,24 @@ func (s *Store) putBlob(ctx context.Context, d Digest, content []byte) error {
 	return err
 }
 
+// keep stores the content with digest d, and holds it in the cache for the next task.
+func (s *Store) keep(ctx context.Context, d Digest, content []byte) error {
+	if err := s.putBlob(ctx, d, content); err != nil {
+		return err
+	}
+	s.cache.put(d, content, true)
+	return nil
+}
+
+// adopt copies the blob d from another store, as it is stored there, unless this store has it. Whoever reads it verifies it.
+func (s *Store) adopt(ctx context.Context, from *Store, d Digest) error {
+	if there, err := s.hasBlob(ctx, d); there || err != nil {
+		return err
+	}
+	object := driver.Stream(-1, func() (io.ReadCloser, error) { return from.driver.Get(ctx, d.key(), 0) })
+	return s.try(ctx, func() error { return s.driver.Put(ctx, d.key(), object, driver.PutOptions{}) })
+}
+
 func (s *Store) hasBlob(ctx context.Context, d Digest) (bool, error) {
 	err := s.try(ctx, func() error {
 		_, err := s.driver.Stat(ctx, d.key())
@@ -57,10 +74,15 @@ func (s *Store) hasBlob(ctx context.Context, d Digest) (bool, error) {
 // GetBlob returns the content with digest d, verified. The slice may be shared with other callers: it must not be changed.
 // It returns ErrNotFound if the store does not have it and ErrCorrupt if what it has is damaged.
 func (s *Store) GetBlob(ctx context.Context, d Digest) ([]byte, error) {
+	return s.loadBlob(ctx, d, maxDecodedBytes)
+}
+
+// loadBlob is GetBlob for content of at most limit bytes.
+func (s *Store) loadBlob(ctx context.Context, d Digest, limit int64) ([]byte, error) {
 	if content, ok := s.cache.get(d); ok {
 		return content, nil
 	}
-	content, err := s.getBlob(ctx, d)
+	content, err := s.getBlob(ctx, d, limit)
 	if err != nil {
 		return nil, s.fail("load blob", err)
 	}
@@ -68,7 +90,7 @@ func (s *Store) GetBlob(ctx context.Context, d Digest) ([]byte, error) {
 	return content, nil
 }
 
-func (s *Store) getBlob(ctx context.Context, d Digest) ([]byte, error) {
+func (s *Store) getBlob(ctx context.Context, d Digest, limit int64) ([]byte, error) {
 	if d.IsZero() {
 		return nil, errors.New("zero digest (the artifact was never stored)")
 	}
@@ -76,7 +98,7 @@ func (s *Store) getBlob(ctx context.Context, d Digest) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	content, reason := open(object, d)
+	content, reason := open(object, d, limit)
 	if reason == nil {
 		return content, nil
 	}
@@ -88,15 +110,18 @@ func (s *Store) getBlob(ctx context.Context, d Digest) ([]byte, error) {
 	if object, err = s.read(ctx, d.key()); err != nil {
 		return nil, err
 	}
-	if content, reason = open(object, d); reason == nil {
+	if content, reason = open(object, d, limit); reason == nil {
 		return content, nil
+	}
+	if errors.Is(reason, errLonger) { // it may be undamaged all the same, and the limit wrong
+		return nil, s.confirm(ctx, d, reason)
 	}
 	return nil, s.quarantine(ctx, d, before, reason)
 }
 
 // open returns the content of an object, or the reason why it is not what d says.
-func open(object []byte, d Digest) ([]byte, error) {
-	content, err := unpack(object)
+func open(object []byte, d Digest, limit int64) ([]byte, error) {
+	content, err := unpack(object, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -132,7 +157,7 @@ func (s *Store) quarantine(ctx context.Context, d Digest, before Info, reason er
 	if err != nil {
 		return errors.Join(corrupt, fmt.Errorf("move the damaged object to %q: %w", to, err))
 	}
-	if now, err := s.stat(ctx, d); err != nil || now != before {
+	if now, err := s.stat(ctx, d); err != nil || now.Size != before.Size || !now.Modified.Equal(before.Modified) {
 		return corrupt // another process has dealt with it
 	}
 	if err := s.try(ctx, func() error { return s.driver.Delete(ctx, d.key()) }); err != nil {
@@ -150,7 +175,7 @@ func (s *Store) VerifyBlob(ctx context.Context, d Digest, size int64) error {
 		return s.fail("verify blob", err)
 	}
 	// Not by the cache: the question is whether the store has it.
-	content, err := s.getBlob(ctx, d)
+	content, err := s.getBlob(ctx, d, max(size, maxVerifyBytes))
 	if err == nil && int64(len(content)) != size {
 		err = fmt.Errorf("blob %s has %d bytes, its entry says %d", d, len(content), size)
 	}
@@ -160,7 +185,7 @@ func (s *Store) VerifyBlob(ctx context.Context, d Digest, size int64) error {
 // Content returns the encoded content of an artifact, from the entry itself or from its blob, verified. The slice must not be changed.
 func (s *Store) Content(ctx context.Context, e Entry) ([]byte, error) {
 	if e.Inline == nil && e.Size > 0 {
-		return s.GetBlob(ctx, e.Digest)
+		return s.loadBlob(ctx, e.Digest, e.Size)
 	}
 	if got := Sum(e.Inline); got != e.Digest {
 		return nil, &CorruptError{Digest: e.Digest, Reason: mismatch(got, e.Digest).Error()}

@@ -68,7 +68,8 @@ func (s *Store) putFile(ctx context.Context, path string) (Digest, int64, error)
 	after, err := os.Stat(path)
 	if err != nil || after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
 		err = errors.Join(errors.New("the file changed while it was stored (finish writing it before the step returns)"), err)
-		return Digest{}, 0, errors.Join(err, s.driver.Delete(ctx, d.key()))
+		// What was stored may not be what was hashed.
+		return Digest{}, 0, errors.Join(err, s.try(ctx, func() error { return s.driver.Delete(ctx, d.key()) }))
 	}
 	return d, before.Size(), nil
 }
@@ -182,18 +183,22 @@ func (s *Store) OpenBlob(ctx context.Context, d Digest) (io.ReadCloser, error) {
 	return &verifying{s: s, ctx: ctx, d: d, raw: r, hash: sha256.New()}, nil
 }
 
-// resuming reads one object, and goes on where it stopped when the store was unavailable in between.
+// resuming reads one object, and goes on where it stopped when the store was unavailable in between. Its patience begins anew with
+// every byte that came.
 type resuming struct {
 	s      *Store
 	ctx    context.Context
 	key    string
 	offset int64
-	r      io.ReadCloser
-	err    error // of the last Read
+	r      io.ReadCloser // nil after the store was unavailable
+	err    error         // of the last Read, unless the next one may go on
 }
 
-func (r *resuming) open() (err error) {
-	r.r, err = r.s.driver.Get(r.ctx, r.key, r.offset)
+func (r *resuming) open() error {
+	body, err := r.s.driver.Get(r.ctx, r.key, r.offset)
+	if err == nil {
+		r.r = body // not otherwise: a nil of another type is not nil
+	}
 	return err
 }
 
@@ -201,19 +206,34 @@ func (r *resuming) Read(p []byte) (n int, err error) {
 	if r.err != nil {
 		return 0, r.err
 	}
-	n, err = r.r.Read(p)
-	r.offset += int64(n)
-	if errors.Is(err, ErrUnavailable) && r.s.o.Patience > 0 {
-		r.r.Close()
-		if err = r.s.try(r.ctx, r.open); err != nil {
-			r.r = io.NopCloser(nil)
+	err = r.s.try(r.ctx, func() error {
+		if r.r == nil {
+			if err := r.open(); err != nil {
+				return err
+			}
 		}
-	}
+		n, err = r.r.Read(p)
+		r.offset += int64(n)
+		if !errors.Is(err, ErrUnavailable) || r.s.o.Patience <= 0 {
+			return err
+		}
+		r.r.Close()
+		r.r = nil
+		if n > 0 {
+			return nil
+		}
+		return err
+	})
 	r.err = err
 	return n, err
 }
 
-func (r *resuming) Close() error { return r.r.Close() }
+func (r *resuming) Close() error {
+	if r.r == nil {
+		return nil
+	}
+	return r.r.Close()
+}
 
 // verifying decodes an object and compares the digest of the content when it ends.
 type verifying struct {
@@ -231,8 +251,9 @@ func (v *verifying) Read(p []byte) (n int, err error) {
 		return 0, v.err
 	}
 	if v.body == nil {
-		if v.body, v.err = unpackReader(v.raw); v.err != nil {
-			return 0, v.s.fail("load blob", v.err)
+		if v.body, err = unpackReader(v.raw); err != nil {
+			v.body, v.err = nil, v.end(err)
+			return 0, v.err
 		}
 	}
 	n, err = v.body.Read(p)
@@ -248,7 +269,7 @@ func (v *verifying) end(err error) error {
 	if v.raw.err != nil && v.raw.err != io.EOF {
 		return v.s.fail("load blob", v.raw.err)
 	}
-	reason := fmt.Errorf("damaged compression: %w", err)
+	reason := damaged(err)
 	if err == io.EOF {
 		got := digestOf(v.hash)
 		if got == v.d {

@@ -19,6 +19,7 @@ type cache struct {
 type cached struct {
 	digest  Digest
 	content []byte
+	cost    int64
 }
 
 // cacheOverhead is about what an item takes beside its content.
@@ -47,8 +48,7 @@ func (c *cache) get(d Digest) ([]byte, bool) {
 
 // put keeps content, or a copy of it, unless it would take more than a quarter of the cache.
 func (c *cache) put(d Digest, content []byte, clone bool) {
-	cost := int64(len(content)) + cacheOverhead
-	if c == nil || cost > c.limit/4 {
+	if c == nil || int64(len(content))+cacheOverhead > c.limit/4 {
 		return
 	}
 	c.mu.Lock()
@@ -57,17 +57,20 @@ func (c *cache) put(d Digest, content []byte, clone bool) {
 		c.order.MoveToFront(e)
 		return
 	}
-	if clone {
+	if clone || cap(content) > 2*len(content) { // what is kept must not be much larger than what is counted
 		content = bytes.Clone(content)
 	}
-	c.items[d] = c.order.PushFront(&cached{d, content})
-	c.size += cost
-	for c.size > c.limit {
-		last := c.order.Back()
-		old := c.order.Remove(last).(*cached)
-		delete(c.items, old.digest)
-		c.size -= int64(len(old.content)) + cacheOverhead
+	item := &cached{d, content, int64(cap(content)) + cacheOverhead}
+	c.items[d] = c.order.PushFront(item)
+	for c.size += item.cost; c.size > c.limit; {
+		c.remove(c.order.Back())
 	}
+}
+
+func (c *cache) remove(e *list.Element) {
+	old := c.order.Remove(e).(*cached)
+	delete(c.items, old.digest)
+	c.size -= old.cost
 }
 
 func (c *cache) drop(d Digest) {
@@ -77,8 +80,6 @@ func (c *cache) drop(d Digest) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if e, ok := c.items[d]; ok {
-		c.order.Remove(e)
-		delete(c.items, d)
-		c.size -= int64(len(e.Value.(*cached).content)) + cacheOverhead
+		c.remove(e)
 	}
 }

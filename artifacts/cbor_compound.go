@@ -128,6 +128,9 @@ func mapPlan(key, elem *plan) (encodeFunc, decodeFunc) {
 			return err
 		}
 		defer d.leave()
+		if err := d.spend(1, mapHeader); err != nil {
+			return err
+		}
 		m := reflect.MakeMapWithSize(v.Type(), first(int(n), key.typ.Size()+elem.typ.Size()))
 		k, e := reflect.New(key.typ).Elem(), reflect.New(elem.typ).Elem() // the map keeps copies
 		for i := range int(n) {

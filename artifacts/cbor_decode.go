@@ -20,8 +20,8 @@ type decoder struct {
 }
 
 func newDecoder(content []byte) *decoder {
-	// The largest ratio of memory to content that the encoder makes is 24, a nil slice. Fields added to a type since need more.
-	return &decoder{b: content, budget: 256<<20 + 64*int64(len(content))}
+	// The most memory for a byte of content is what an empty map takes. Fields added to a type since need more.
+	return &decoder{b: content, budget: 256<<20 + 96*int64(len(content))}
 }
 
 var (
@@ -109,11 +109,16 @@ func (d *decoder) take(n uint64) ([]byte, error) {
 	return b, nil
 }
 
+// mapHeader stands for what a map takes beside its keys and values.
+var mapHeader = reflect.TypeFor[[48]byte]()
+
 // spend takes n values of type t from the budget.
 func (d *decoder) spend(n int, t reflect.Type) error {
-	if d.budget -= int64(n) * int64(t.Size()); d.budget < 0 {
-		return fmt.Errorf("content would take too much memory as %s", t)
+	size := int64(t.Size())
+	if size > 0 && int64(n) > d.budget/size {
+		return errors.New("content would take far more memory than it has bytes")
 	}
+	d.budget -= int64(n) * size
 	return nil
 }
 

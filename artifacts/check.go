@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"context"
+	"crypto/rand"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/artifacts/driver"
@@ -9,6 +10,9 @@ import (
 
 // checkTime bounds Check.
 const checkTime = 5 * time.Second
+
+// checkKey is another one each time, so that processes that check at the same time do not delete each other's object.
+func checkKey() string { return "check/" + rand.Text() }
 
 // Check returns nil if the store can be reached, read and written, and otherwise one line that says what is wrong and how to fix it.
 // It answers within about five seconds and does not wait for Patience.
@@ -18,7 +22,7 @@ func (s *Store) Check(ctx context.Context) error {
 	if c, ok := s.driver.(driver.Checker); ok {
 		return c.Check(ctx)
 	}
-	const key = "check/writable"
+	key := checkKey()
 	if err := s.driver.Put(ctx, key, driver.Bytes([]byte("stepwell")), driver.PutOptions{}); err != nil {
 		return s.fail("check", err)
 	}

@@ -120,6 +120,9 @@ func (d *decoder) anyMap(n uint64) (any, error) {
 		return nil, err
 	}
 	defer d.leave()
+	if err := d.spend(1, mapHeader); err != nil {
+		return nil, err
+	}
 	m := make(map[string]any, min(n, firstElements))
 	for range n {
 		if err := d.spend(2, stringType); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -18,8 +19,9 @@ type lazyField interface {
 	bind(s *Store, e Entry)
 	// pending says that the field was set and not yet stored.
 	pending() bool
-	// entry is what the field is bound to, or the zero Entry.
+	// entry is what the field is bound to, or the zero Entry; home is the store that has it.
 	entry() Entry
+	home() *Store
 	// value is what a pending Ref was set to.
 	value() reflect.Value
 }
@@ -84,6 +86,8 @@ func (r *Ref[T]) bind(s *Store, e Entry) { *r = Ref[T]{store: s, bound: e} }
 func (r *Ref[T]) pending() bool { return r.set != nil }
 
 func (r *Ref[T]) value() reflect.Value { return reflect.ValueOf(r.set).Elem() }
+
+func (r *Ref[T]) home() *Store { return r.store }
 
 func (r *Ref[T]) entry() Entry {
 	if r.set != nil {
@@ -197,6 +201,8 @@ func (f *File) pending() bool { return f.path != "" }
 
 func (*File) value() reflect.Value { return reflect.Value{} }
 
+func (f *File) home() *Store { return f.store }
+
 func (f *File) entry() Entry {
 	if f.path != "" {
 		return Entry{}
@@ -207,6 +213,9 @@ func (f *File) entry() Entry {
 // upload stores a pending file, fills in its entry and binds the field to it.
 func (f *File) upload(ctx context.Context, s *Store, e *Entry) error {
 	d, size, err := s.putFile(ctx, f.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w (a file must be there until the step has returned and it is stored)", err)
+	}
 	if err != nil {
 		return err
 	}

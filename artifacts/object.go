@@ -2,6 +2,7 @@ package artifacts
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -15,8 +16,14 @@ import (
 // minCompress is the smallest content worth the try.
 const minCompress = 512
 
-// maxDecodedBytes bounds what a damaged frame can make the decoder allocate.
-const maxDecodedBytes = 4 << 30
+const (
+	// maxDecodedBytes is the largest content that is read into memory at once.
+	maxDecodedBytes = 4 << 30
+	// trustedBytes is the largest size in the head of a frame that is believed, so allocated, before any content was decoded.
+	trustedBytes = MaxFieldBytes
+	// maxWindowBytes bounds the memory for decoding a stream.
+	maxWindowBytes = 64 << 20
+)
 
 var zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
 
@@ -31,7 +38,7 @@ var blockEncoder = sync.OnceValue(func() *zstd.Encoder {
 })
 
 var blockDecoder = sync.OnceValue(func() *zstd.Decoder {
-	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderMaxMemory(maxDecodedBytes))
+	d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecodeAllCapLimit(true))
 	if err != nil {
 		panic(err)
 	}
@@ -54,17 +61,44 @@ func pack(content []byte) []byte {
 	return content
 }
 
-// unpack is the inverse of pack.
-func unpack(object []byte) ([]byte, error) {
+// errLonger says that a frame holds more than the caller wants to have in memory.
+var errLonger = errors.New("it is larger than it should be")
+
+// unpack is the inverse of pack. It may return object itself. Of a frame it decodes no more than limit bytes.
+func unpack(object []byte, limit int64) ([]byte, error) {
 	if !looksFramed(object) {
 		return object, nil
 	}
-	content, err := blockDecoder().DecodeAll(object, nil)
+	var head zstd.Header
+	if err := head.Decode(object); err != nil {
+		return nil, damaged(err)
+	}
+	switch size := head.FrameContentSize; {
+	case head.HasFCS && size > uint64(limit):
+		return nil, errLonger
+	case head.HasFCS && size <= trustedBytes:
+		content, err := blockDecoder().DecodeAll(object, make([]byte, 0, size))
+		if err != nil {
+			return nil, damaged(err)
+		}
+		return content, nil
+	}
+	r, err := unpackReader(bytes.NewReader(object))
 	if err != nil {
-		return nil, fmt.Errorf("damaged compression: %w", err)
+		return nil, damaged(err)
+	}
+	defer r.Close()
+	content, err := readAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, damaged(err)
+	}
+	if int64(len(content)) > limit {
+		return nil, errLonger
 	}
 	return content, nil
 }
+
+func damaged(err error) error { return fmt.Errorf("damaged compression: %w", err) }
 
 // unpackReader is unpack for a stream. Closing it does not close r.
 func unpackReader(r io.Reader) (io.ReadCloser, error) {
@@ -77,7 +111,7 @@ func unpackReader(r io.Reader) (io.ReadCloser, error) {
 	if !looksFramed(head[:n]) {
 		return io.NopCloser(whole), nil
 	}
-	d, err := zstd.NewReader(whole, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(64<<20))
+	d, err := zstd.NewReader(whole, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxWindow(maxWindowBytes))
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package artifacts
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -60,6 +61,11 @@ func (s *Schema) Load(ctx context.Context, store *Store, entries map[string]Entr
 			continue
 		}
 		to := v.FieldByIndex(f.index)
+		if f.kind == fileField && e.Codec != fileCodec {
+			errs[i] = fmt.Errorf("load artifact %q (%s): stored as %s with codec %q, which is not a file (give the field its old type, or another name)",
+				f.Name, f.Type, e.Type, e.Codec)
+			continue
+		}
 		if f.Lazy() {
 			to.Addr().Interface().(lazyField).bind(store, e)
 			continue
@@ -142,6 +148,7 @@ func (s *Schema) Save(ctx context.Context, store *Store, state any, prev map[str
 type save struct {
 	entry   Entry
 	content []byte
+	stored  bool // nothing has to be written
 }
 
 // write stores the content of the changed fields, files included, and binds the lazy fields of the state v to what was stored.
@@ -150,17 +157,20 @@ func (s *Schema) write(ctx context.Context, store *Store, v reflect.Value, prev 
 	group.SetLimit(parallel)
 	for i := range s.fields {
 		f, sv := &s.fields[i], &saves[i]
-		var lazy lazyField
-		if f.Lazy() {
-			lazy = v.FieldByIndex(f.index).Addr().Interface().(lazyField)
-			if !lazy.pending() {
-				continue
-			}
-		} else if old, ok := prev[f.Name]; sv.entry.Inline != nil || sv.entry.Size == 0 || ok && old.Same(sv.entry) {
+		old, ok := prev[f.Name]
+		sv.stored = ok && old.Same(sv.entry) || sv.entry.Inline != nil || sv.entry.Size == 0 && f.kind != fileField
+		var put func() error
+		switch {
+		case f.Lazy() && sv.entry.Codec != "":
+			lazy := v.FieldByIndex(f.index).Addr().Interface().(lazyField)
+			put = func() error { return f.putLazy(ctx, store, lazy, sv) }
+		case !f.Lazy() && !sv.stored:
+			put = func() error { return store.keep(ctx, sv.entry.Digest, sv.content) }
+		default:
 			continue
 		}
 		group.Go(func() error {
-			if err := f.put(ctx, store, lazy, sv); err != nil {
+			if err := put(); err != nil {
 				return fmt.Errorf("save artifact %q (%s): %w", f.Name, f.Type, err)
 			}
 			return nil
@@ -169,20 +179,20 @@ func (s *Schema) write(ctx context.Context, store *Store, v reflect.Value, prev 
 	return group.Wait()
 }
 
-func (f *Field) put(ctx context.Context, store *Store, lazy lazyField, sv *save) error {
-	if f.kind == fileField {
+func (f *Field) putLazy(ctx context.Context, store *Store, lazy lazyField, sv *save) (err error) {
+	switch {
+	case lazy.pending() && f.kind == fileField:
 		return lazy.(*File).upload(ctx, store, &sv.entry)
+	case sv.stored:
+	case lazy.pending():
+		err = store.keep(ctx, sv.entry.Digest, sv.content)
+	case lazy.home() != store:
+		err = store.adopt(ctx, lazy.home(), sv.entry.Digest)
 	}
-	if sv.entry.Inline == nil && sv.entry.Size > 0 {
-		if err := store.putBlob(ctx, sv.entry.Digest, sv.content); err != nil {
-			return err
-		}
-		store.cache.put(sv.entry.Digest, sv.content, true)
-	}
-	if lazy != nil {
+	if err == nil {
 		lazy.bind(store, sv.entry)
 	}
-	return nil
+	return err
 }
 
 // encode returns the entry of the field in the state v, and its content unless the entry has it inline. A File that is not yet
@@ -208,7 +218,7 @@ func (f *Field) encode(v reflect.Value) (Entry, []byte, error) {
 	}
 	e := Entry{Digest: Sum(content), Size: int64(len(content)), Codec: name, Type: f.codec.typeName}
 	if len(content) <= MaxInlineBytes {
-		e.Inline = content
+		e.Inline = bytes.Clone(content) // content may be the field's own memory
 	}
 	return e, content, nil
 }

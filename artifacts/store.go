@@ -99,11 +99,8 @@ func (s *Store) read(ctx context.Context, key string) (content []byte, err error
 // readAll is io.ReadAll, sized right at once when the reader can tell its length.
 func readAll(r io.Reader) ([]byte, error) {
 	n := int64(512)
-	switch r := r.(type) {
-	case interface{ Size() int64 }:
-		n = r.Size()
-	case interface{ Len() int }:
-		n = int64(r.Len())
+	if sized, ok := r.(interface{ Size() int64 }); ok && sized.Size() >= 0 {
+		n = sized.Size()
 	}
 	b := make([]byte, 0, n+1)
 	for {
@@ -123,41 +120,45 @@ func readAll(r io.Reader) ([]byte, error) {
 
 // List yields the objects whose key begins with prefix, in ascending byte order of their keys. After an error it ends.
 func (s *Store) List(ctx context.Context, prefix string) iter.Seq2[Info, error] {
-	return patient(s, ctx, func() iter.Seq2[Info, error] { return s.driver.List(ctx, prefix) })
+	return patient(s, ctx, func() iter.Seq2[Info, error] { return s.driver.List(ctx, prefix) }, func(i Info) string { return i.Key })
 }
 
 // Dirs yields the names directly below prefix that have objects below them, in ascending byte order, without a slash. The prefix
 // is empty or ends in a slash. After an error it ends.
 func (s *Store) Dirs(ctx context.Context, prefix string) iter.Seq2[string, error] {
-	return patient(s, ctx, func() iter.Seq2[string, error] { return s.driver.Dirs(ctx, prefix) })
+	return patient(s, ctx, func() iter.Seq2[string, error] { return s.driver.Dirs(ctx, prefix) }, func(name string) string { return name + "/" })
 }
 
-// patient yields what list yields, and when the store was unavailable starts the listing again and leaves out what was yielded.
-func patient[T any](s *Store, ctx context.Context, list func() iter.Seq2[T, error]) iter.Seq2[T, error] {
+// patient yields what list yields, in the order of key. When the store was unavailable it lists again and goes on behind the last key.
+func patient[T any](s *Store, ctx context.Context, list func() iter.Seq2[T, error], key func(T) string) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		yielded := 0
-		stopped := false
-		err := s.try(ctx, func() error {
-			skip := yielded
-			for v, err := range list() {
-				if err != nil {
-					return err
+		last, began := "", false
+		for again := true; again; {
+			again = false
+			err := s.try(ctx, func() error {
+				for v, err := range list() {
+					switch {
+					case err != nil && again && errors.Is(err, ErrUnavailable) && s.o.Patience > 0:
+						return nil // it went on for a while, so patience begins anew
+					case err != nil:
+						return err
+					case began && key(v) <= last:
+						continue
+					}
+					last, began, again = key(v), true, true
+					if !yield(v, nil) {
+						again = false
+						return nil
+					}
 				}
-				if skip > 0 {
-					skip--
-					continue
-				}
-				yielded++
-				if !yield(v, nil) {
-					stopped = true
-					return nil
-				}
+				again = false
+				return nil
+			})
+			if err != nil {
+				var zero T
+				yield(zero, s.fail("list", err))
+				return
 			}
-			return nil
-		})
-		if err != nil && !stopped {
-			var zero T
-			yield(zero, s.fail("list", err))
 		}
 	}
 }
@@ -178,14 +179,14 @@ func (s *Store) try(ctx context.Context, f func() error) error {
 	}
 	deadline := time.Now().Add(s.o.Patience)
 	for delay := 50 * time.Millisecond; ; delay = min(2*delay, 2*time.Second) {
-		pause := delay/2 + rand.N(delay)
-		if time.Now().Add(pause).After(deadline) {
+		left := time.Until(deadline)
+		if left <= 0 {
 			return fmt.Errorf("%w (tried for %s)", err, s.o.Patience)
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("%w (%w)", err, ctx.Err())
-		case <-time.After(pause):
+		case <-time.After(min(left, delay/2+rand.N(delay))):
 		}
 		if err = f(); err == nil || !errors.Is(err, ErrUnavailable) {
 			return err

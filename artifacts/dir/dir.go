@@ -7,11 +7,11 @@ package dir
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -101,7 +101,7 @@ func (d *Driver) write(ctx context.Context, body driver.Body) (path string, err 
 }
 
 func (d *Driver) create() (*os.File, error) {
-	name := filepath.Join(d.root, tmp, strconv.Itoa(os.Getpid())+"-"+strconv.FormatUint(rand.Uint64(), 36))
+	name := filepath.Join(d.root, tmp, strconv.Itoa(os.Getpid())+"-"+rand.Text())
 	return os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o666)
 }
 
@@ -132,14 +132,38 @@ func (d *Driver) Get(ctx context.Context, key string, offset int64) (io.ReadClos
 	if err != nil {
 		return nil, wrap("get", key, err)
 	}
-	if offset > 0 {
-		if _, err := f.Seek(offset, io.SeekStart); err != nil {
-			f.Close()
-			return nil, wrap("get", key, err)
-		}
+	o := object{File: f}
+	if err := o.seek(offset); err != nil {
+		f.Close()
+		return nil, wrap("get", key, err)
 	}
-	return f, nil
+	return o, nil
 }
+
+// object is an open file that tells how many bytes it has from the offset on.
+type object struct {
+	*os.File
+	size int64
+}
+
+func (o *object) seek(offset int64) error {
+	st, err := o.Stat()
+	if err != nil {
+		return err
+	}
+	if !st.Mode().IsRegular() {
+		return fs.ErrNotExist
+	}
+	if o.size = st.Size(); offset <= 0 {
+		return nil
+	}
+	o.size = max(o.size-offset, 0)
+	_, err = o.Seek(offset, io.SeekStart)
+	return err
+}
+
+// Size is the number of bytes from the offset on.
+func (o object) Size() int64 { return o.size }
 
 // Stat implements driver.Driver.
 func (d *Driver) Stat(ctx context.Context, key string) (driver.Info, error) {
@@ -169,7 +193,7 @@ func (d *Driver) Delete(ctx context.Context, key string) error {
 
 // Check implements driver.Checker: it writes, reads and deletes an object.
 func (d *Driver) Check(ctx context.Context) error {
-	const key = "check/writable"
+	key := "check/" + rand.Text() // another process may check at the same time
 	body := driver.Bytes([]byte("stepwell"))
 	if err := d.Put(ctx, key, body, driver.PutOptions{}); err != nil {
 		return fmt.Errorf("store directory %q is not writable: %w (create it, or give this user the right to write there)", d.root, root(err))

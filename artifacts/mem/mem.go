@@ -73,8 +73,13 @@ func (d *Driver) Get(ctx context.Context, key string, offset int64) (io.ReadClos
 	if !ok {
 		return nil, fmt.Errorf("get %q: %w", key, driver.ErrNotFound)
 	}
-	return io.NopCloser(bytes.NewReader(o.content[min(max(offset, 0), int64(len(o.content))):])), nil
+	return reader{bytes.NewReader(o.content[min(max(offset, 0), int64(len(o.content))):])}, nil
 }
+
+// reader tells its Size, which io.NopCloser would hide.
+type reader struct{ *bytes.Reader }
+
+func (reader) Close() error { return nil }
 
 // Stat implements driver.Driver.
 func (d *Driver) Stat(ctx context.Context, key string) (driver.Info, error) {
