@@ -17,11 +17,14 @@ import (
 
 // Limits of the default card. What is left out is said on the card.
 const (
-	maxPreviewRunes = 2000
-	maxErrorRunes   = 4000
-	maxAttempts     = 100
-	maxLogLines     = 500
-	maxLineRunes    = 2000
+	maxComponents     = 500
+	maxComponentBytes = 8 << 20 // of all together
+	maxPreviewRunes   = 2000
+	maxErrorRunes     = 4000
+	maxStackRunes     = 20_000
+	maxAttempts       = 100
+	maxLogLines       = 500
+	maxLineRunes      = 2000
 )
 
 // Default is the card "default": what the task was and how it ended, the step's own components, the artifacts with
@@ -77,6 +80,7 @@ type failureView struct{ Class, Type, Message, Stack, Facts string }
 type valueView struct {
 	Name, Type, Size, Preview, Digest string
 	Changed                           bool
+	Hidden                            bool // there is a value, and no preview of it
 }
 
 type attemptView struct {
@@ -89,8 +93,8 @@ func render(w io.Writer, d *flow.CardData) error {
 	v := view{
 		Policy:     policy,
 		Style:      styleElement,
-		Task:       clean(d.Info.Task),
-		Outcome:    clean(d.Outcome),
+		Task:       label(d.Info.Task),
+		Outcome:    label(d.Outcome),
 		Facts:      facts(d),
 		Failure:    failureOf(d.Failure),
 		Components: componentsOf(d.Components),
@@ -98,10 +102,13 @@ func render(w io.Writer, d *flow.CardData) error {
 		Params:     valuesOf(d.Params),
 	}
 	if v.Task == "" {
-		v.Task = clean(d.Info.Step)
+		v.Task = label(d.Info.Step)
 	}
-	v.Path = []string{clean(d.Info.Flow), clean(d.Info.Run), clean(d.Info.Step)}
+	v.Path = []string{label(d.Info.Flow), label(d.Info.Run), label(d.Info.Step)}
 	v.Title = strings.Trim(fmt.Sprintf("%s · %s · %s", v.Task, v.Path[0], v.Outcome), " ·")
+	if v.Task == "" { // a page needs a heading
+		v.Task, v.Title = "task", strings.Trim("task · "+v.Title, " ·")
+	}
 	// What the task set comes first.
 	slices.SortStableFunc(v.Artifacts, func(a, b valueView) int {
 		switch {
@@ -119,7 +126,7 @@ func render(w io.Writer, d *flow.CardData) error {
 	v.LogEarlier = max(0, len(d.Log)-maxLogLines)
 	lines := make([]string, 0, len(d.Log)-v.LogEarlier)
 	for _, line := range d.Log[v.LogEarlier:] {
-		lines = append(lines, clean(cut(strings.TrimRight(line, "\r\n"), maxLineRunes)))
+		lines = append(lines, shown(strings.TrimRight(line, "\r\n"), maxLineRunes))
 	}
 	v.Log, v.LogLines = strings.Join(lines, "\n"), len(lines)
 	if err := page.Execute(w, v); err != nil {
@@ -132,7 +139,7 @@ func facts(d *flow.CardData) []fact {
 	var facts []fact
 	add := func(name, value string) {
 		if value != "" {
-			facts = append(facts, fact{name, clean(value)})
+			facts = append(facts, fact{name, shown(value, maxCellRunes)})
 		}
 	}
 	if !d.Started.IsZero() && !d.Ended.IsZero() {
@@ -161,10 +168,10 @@ func failureOf(f *policies.Failure) *failureView {
 		return nil
 	}
 	v := &failureView{
-		Class:   clean(string(f.Class)),
-		Type:    clean(f.Type),
-		Message: clean(cut(f.Message, maxErrorRunes)),
-		Stack:   clean(f.Stack),
+		Class:   label(string(f.Class)),
+		Type:    label(f.Type),
+		Message: shown(f.Message, maxErrorRunes),
+		Stack:   shown(f.Stack, maxStackRunes),
 	}
 	if v.Message == "" {
 		v.Message = "the error has no message"
@@ -193,15 +200,20 @@ func times(n int) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-// componentsOf renders what the step appended. A component that panics, or is nil, leaves a note in its place.
+// componentsOf renders what the step appended, as far as there is room.
 func componentsOf(components []flow.Component) []template.HTML {
-	out := make([]template.HTML, 0, len(components))
-	for i, c := range components {
-		out = append(out, componentHTML(i, c))
+	var out []template.HTML
+	for room := maxComponentBytes; len(out) < min(len(components), maxComponents) && room > 0; {
+		out = append(out, componentHTML(len(out), components[len(out)]))
+		room -= len(out[len(out)-1])
+	}
+	if left := len(components) - len(out); left > 0 {
+		out = append(out, note("%d more components are left out", left))
 	}
 	return out
 }
 
+// componentHTML renders one component. One that panics, or is nil, leaves a note in its place.
 func componentHTML(i int, c flow.Component) (out template.HTML) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -218,18 +230,19 @@ func valuesOf(values []flow.CardValue) []valueView {
 	out := make([]valueView, len(values))
 	for i, v := range values {
 		out[i] = valueView{
-			Name: clean(v.Name), Type: clean(v.Type), Preview: clean(cut(v.Preview, maxPreviewRunes)),
-			Digest: clean(v.Digest), Changed: v.Changed,
+			Name: label(v.Name), Type: label(v.Type), Preview: shown(v.Preview, maxPreviewRunes),
+			Digest: label(v.Digest), Changed: v.Changed,
 		}
 		if v.Size > 0 {
 			out[i].Size = bytes(v.Size)
 		}
+		out[i].Hidden = v.Preview == "" && v.Size > 0
 	}
 	return out
 }
 
 func attemptOf(a flow.CardAttempt) attemptView {
-	v := attemptView{Number: a.Number, Outcome: clean(a.Outcome), Tone: "bad"}
+	v := attemptView{Number: a.Number, Outcome: label(a.Outcome), Tone: "bad"}
 	switch a.Outcome {
 	case "completed":
 		v.Tone = "good"
@@ -240,9 +253,9 @@ func attemptOf(a flow.CardAttempt) attemptView {
 		v.Took = duration(a.Ended.Sub(a.Started))
 	}
 	if a.Failure != nil {
-		v.Class, v.Error = clean(string(a.Failure.Class)), clean(cut(a.Failure.Message, maxErrorRunes))
+		v.Class, v.Error = label(string(a.Failure.Class)), shown(a.Failure.Message, maxErrorRunes)
 	}
-	reason := clean(a.Reason)
+	reason := shown(a.Reason, maxErrorRunes)
 	switch {
 	case a.Delay > 0 && reason != "":
 		v.Wait = fmt.Sprintf("waited %s: %s", duration(a.Delay), reason)

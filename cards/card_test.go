@@ -36,7 +36,11 @@ func TestGolden(t *testing.T) {
 			}
 			want, err := os.ReadFile(path)
 			require.NoError(t, err)
-			require.Equal(t, string(want), got, "the card differs from %s (if that is meant: go test ./cards -update)", path)
+			wantLines, gotLines := strings.Split(string(want), "\n"), strings.Split(got, "\n")
+			for i := range min(len(wantLines), len(gotLines)) {
+				require.Equal(t, wantLines[i], gotLines[i], "line %d of %s (if that is meant: go test ./cards -update)", i+1, path)
+			}
+			require.Len(t, gotLines, len(wantLines), "lines of %s (if that is meant: go test ./cards -update)", path)
 		})
 	}
 }

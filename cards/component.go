@@ -13,10 +13,14 @@ import (
 	"unicode/utf8"
 )
 
-// Limits keep a card readable and its file small, whatever a step puts on it.
+// Limits keep a card readable, its file small and its making quick, whatever a step puts on it.
 const (
-	maxTableRows = 500
-	maxCellRunes = 2000
+	maxTableRows    = 500
+	maxTableColumns = 50
+	maxTableRunes   = 1 << 20
+	maxCellRunes    = 2000
+	maxCellParts    = 1 << 16 // of a slice, map or struct
+	maxLabelRunes   = 200
 )
 
 // ValueBox shows one figure large, with its name. Boxes that follow each other stand side by side.
@@ -35,11 +39,12 @@ var valueBox = template.Must(template.New("valuebox").Parse(
 // CardHTML implements [flow.Component].
 func (b ValueBox) CardHTML() template.HTML {
 	value, _ := cell(b.Value)
-	return execute(valueBox, struct{ Label, Value, Note string }{clean(b.Label), value, clean(b.Note)})
+	return execute(valueBox, struct{ Label, Value, Note string }{label(b.Label), value, label(b.Note)})
 }
 
-// Table shows rows of values. Columns in which every value is a number are aligned to the right. After 500 rows
-// the table ends with a line that says how many were left out.
+// Table shows rows of values. Columns in which every value is a number, or text that reads as one, are aligned to the
+// right. After 500 rows, or a million characters, the table ends with a line that says how many rows were left out; it
+// shows at most 50 columns.
 type Table struct {
 	// Caption says what the table shows. Defaults to none.
 	Caption string
@@ -65,26 +70,28 @@ type tableCell struct {
 
 // CardHTML implements [flow.Component].
 func (t Table) CardHTML() template.HTML {
-	width := len(t.Columns)
+	all := len(t.Columns)
 	for _, r := range t.Rows {
-		width = max(width, len(r))
+		all = max(all, len(r))
 	}
+	width := min(all, maxTableColumns)
 	columns := make([]tableCell, width)
 	for i := range columns {
 		if i < len(t.Columns) {
-			columns[i].Text = clean(t.Columns[i])
+			columns[i].Text = label(t.Columns[i])
 		}
 		columns[i].Number = len(t.Rows) > 0
 	}
-	shown := t.Rows[:min(len(t.Rows), maxTableRows)]
-	rows := make([][]tableCell, len(shown))
-	for i, r := range shown {
-		rows[i] = make([]tableCell, width)
-		for j, v := range r {
+	var rows [][]tableCell
+	for room := maxTableRunes; len(rows) < min(len(t.Rows), maxTableRows) && room > 0; {
+		row := make([]tableCell, width)
+		for j, v := range t.Rows[len(rows)][:min(len(t.Rows[len(rows)]), width)] {
 			text, number := cell(v)
-			rows[i][j].Text = text
+			row[j].Text = text
 			columns[j].Number = columns[j].Number && (number || v == nil)
+			room -= len(text)
 		}
+		rows = append(rows, row)
 	}
 	for _, r := range rows {
 		for j := range r {
@@ -96,12 +103,19 @@ func (t Table) CardHTML() template.HTML {
 		Columns              []tableCell
 		Rows                 [][]tableCell
 		Width                int
-	}{Label: "table", Caption: clean(t.Caption), Columns: columns, Rows: rows, Width: max(width, 1)}
+	}{Label: "table", Caption: label(t.Caption), Columns: columns, Rows: rows, Width: max(width, 1)}
 	if data.Caption != "" {
 		data.Label = data.Caption
 	}
-	if left := len(t.Rows) - len(shown); left > 0 {
-		data.More = fmt.Sprintf("… and %d more rows", left)
+	var more []string
+	if left := len(t.Rows) - len(rows); left > 0 {
+		more = append(more, fmt.Sprintf("%d more rows", left))
+	}
+	if left := all - width; left > 0 {
+		more = append(more, fmt.Sprintf("%d more columns", left))
+	}
+	if more != nil {
+		data.More = "… and " + strings.Join(more, ", ")
 	}
 	return execute(table, data)
 }
@@ -112,15 +126,20 @@ func cell(v any) (text string, number bool) {
 	case nil:
 		return "–", false
 	case string:
-		return clean(cut(v, maxCellRunes)), false
+		if len(v) < 32 {
+			_, err := strconv.ParseFloat(strings.ReplaceAll(v, "−", "-"), 64)
+			number = err == nil
+		}
+		return shown(v, maxCellRunes), number
 	case time.Time:
 		return v.Format(time.RFC3339), false
 	case time.Duration:
 		return duration(v), true
 	case error, fmt.Stringer:
-		return clean(cut(fmt.Sprint(v), maxCellRunes)), false
+		return shown(fmt.Sprint(v), maxCellRunes), false
 	}
-	switch r := reflect.ValueOf(v); r.Kind() {
+	r := reflect.ValueOf(v)
+	switch r.Kind() {
 	case reflect.Float32, reflect.Float64:
 		return number4(r.Float()), true
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
@@ -128,7 +147,42 @@ func cell(v any) (text string, number bool) {
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 		return grouped(strconv.FormatUint(r.Uint(), 10)), true
 	}
-	return clean(cut(fmt.Sprint(v), maxCellRunes)), false
+	if room := maxCellParts; !fits(r, &room) {
+		return shown(fmt.Sprintf("%T, too large to show", v), maxCellRunes), false
+	}
+	return shown(fmt.Sprint(v), maxCellRunes), false
+}
+
+// fits says that v has no more parts than there is room for. What contains itself does not fit: fmt would not end.
+func fits(v reflect.Value, room *int) bool {
+	if *room--; *room < 0 {
+		return false
+	}
+	switch v.Kind() {
+	case reflect.String:
+		*room -= v.Len()
+	case reflect.Pointer, reflect.Interface:
+		return v.IsNil() || fits(v.Elem(), room)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if !fits(v.Field(i), room) {
+				return false
+			}
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			if !fits(v.Index(i), room) {
+				return false
+			}
+		}
+	case reflect.Map:
+		for it := v.MapRange(); it.Next(); {
+			if !fits(it.Key(), room) || !fits(it.Value(), room) {
+				return false
+			}
+		}
+	}
+	return *room >= 0
 }
 
 // number4 writes a float with four significant digits and every digit before the point, and with a true minus sign.
@@ -220,9 +274,15 @@ func cut(s string, n int) string {
 	return fmt.Sprintf("%s… (%d more characters)", s[:end], runes-n)
 }
 
-// short makes s a label of one line and at most n runes.
+// shown makes s fit to be shown, in at most n runes.
+func shown(s string, n int) string { return clean(cut(s, n)) }
+
+// label is shown for titles, names and captions.
+func label(s string) string { return shown(s, maxLabelRunes) }
+
+// short makes s a label of one line and at most n runes, without saying how many are left out.
 func short(s string, n int) string {
-	runes := []rune(strings.Join(strings.Fields(clean(s)), " "))
+	runes := []rune(strings.Join(strings.Fields(label(s)), " "))
 	if len(runes) <= n {
 		return string(runes)
 	}
@@ -259,6 +319,6 @@ func execute(t *template.Template, data any) template.HTML {
 
 // note says on the card what could not be shown.
 func note(format string, args ...any) template.HTML {
-	text := template.HTMLEscapeString(clean(fmt.Sprintf(format, args...)))
+	text := template.HTMLEscapeString(shown(fmt.Sprintf(format, args...), maxCellRunes))
 	return template.HTML(`<p class="note wide">` + text + `</p>`) //nolint:gosec // escaped in the line above
 }

@@ -172,7 +172,7 @@ func (d *drawing) countBars() error {
 	var width vg.Length
 	d.labels = append([]string(nil), d.labels...)
 	for i, label := range d.labels {
-		d.labels[i] = short(label, 24)
+		d.labels[i] = short(label, 30)
 		width = max(width, d.plot.X.Tick.Label.Width(d.labels[i]+"m"))
 	}
 	if width*vg.Length(len(d.labels)) > plotWidth-60 {
@@ -256,7 +256,7 @@ func (r Reference) add(d *drawing) error {
 	}
 	d.plot.Add(r)
 	if r.name != "" {
-		d.legend = append(d.legend, legendEntry{Name: clean(r.name), Class: paintText, Dashed: true})
+		d.legend = append(d.legend, legendEntry{Name: label(r.name), Class: paintText, Dashed: true})
 	}
 	return nil
 }

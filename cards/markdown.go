@@ -2,6 +2,7 @@ package cards
 
 import (
 	"html/template"
+	"regexp"
 	"strings"
 	"sync"
 
@@ -14,15 +15,18 @@ import (
 	"github.com/yuin/goldmark/util"
 )
 
+// maxMarkdownRunes bounds the work of parsing, which for deep nesting grows with the square of the length.
+const maxMarkdownRunes = 30_000
+
 // Markdown is text in CommonMark, with tables, strikethrough and bare links as GitHub has them. HTML inside of it is
-// left out. Links open http, https and mailto addresses; images are shown from data: addresses only, because a
+// left out, and so is what comes after 30,000 characters. Links open http, https and mailto addresses; images are shown from data: addresses only, because a
 // card loads nothing from elsewhere. Headings begin two levels down, below those of the card.
 type Markdown string
 
 // CardHTML implements [flow.Component].
 func (m Markdown) CardHTML() template.HTML {
 	var b strings.Builder
-	if err := markdown().Convert([]byte(clean(string(m))), &b); err != nil {
+	if err := markdown().Convert([]byte(shown(string(m), maxMarkdownRunes)), &b); err != nil {
 		return note("the Markdown could not be shown: %v", err)
 	}
 	safe := sanitiser().Sanitize(b.String())
@@ -43,15 +47,20 @@ var markdown = sync.OnceValue(func() goldmark.Markdown {
 	)
 })
 
+var (
+	linkAddress  = regexp.MustCompile(`^(?i:https?|mailto):`)
+	imageAddress = regexp.MustCompile(`^data:image/`)
+)
+
 var sanitiser = sync.OnceValue(func() *bluemonday.Policy {
 	p := bluemonday.NewPolicy()
 	p.AllowElements("p", "br", "hr", "h3", "h4", "h5", "h6", "strong", "em", "del", "code", "pre", "blockquote",
 		"ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td")
 	p.AllowAttrs("align").Matching(bluemonday.CellAlign).OnElements("th", "td")
 	p.AllowAttrs("start").Matching(bluemonday.Integer).OnElements("ol")
-	p.AllowAttrs("href").OnElements("a")
+	p.AllowAttrs("href").Matching(linkAddress).OnElements("a")
 	p.AllowAttrs("alt").Matching(bluemonday.Paragraph).OnElements("img")
-	p.AllowAttrs("src").OnElements("img")
+	p.AllowAttrs("src").Matching(imageAddress).OnElements("img")
 	p.AllowURLSchemes("http", "https", "mailto")
 	p.AllowDataURIImages()
 	p.RequireParseableURLs(true)

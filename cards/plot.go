@@ -23,7 +23,8 @@ type Plot struct {
 	Title string
 	// XLabel and YLabel name the axes, with their units. Default to none.
 	XLabel, YLabel string
-	// Layers are drawn in order, later ones above. Each takes the next of six colours; reference lines take none.
+	// Layers are drawn in order, later ones above, at most 20. Each takes the next of six colours; reference lines take
+	// none.
 	Layers []Layer
 	// XRange and YRange fix the axes. Default to the range of the data; what lies outside is clipped.
 	XRange, YRange Range
@@ -49,6 +50,7 @@ const (
 	plotHeight = 260
 	fontSize   = 11
 	barHeight  = 20
+	maxLayers  = 20
 )
 
 // drawing is one rendering of a Plot.
@@ -83,12 +85,12 @@ func (p Plot) CardHTML() (out template.HTML) {
 	defer func() {
 		// gonum panics on ranges it cannot draw.
 		if r := recover(); r != nil {
-			out = note("the plot %q could not be drawn: %v", p.Title, r)
+			out = note("the plot %q could not be drawn: %v", label(p.Title), r)
 		}
 	}()
 	d, svg, err := p.draw()
 	if err != nil {
-		return note("the plot %q could not be drawn: %v", p.Title, err)
+		return note("the plot %q could not be drawn: %v", label(p.Title), err)
 	}
 	remark := ""
 	if d.dropped > 0 {
@@ -102,13 +104,16 @@ func (p Plot) CardHTML() (out template.HTML) {
 		Title, Note string
 		Legend      []legendEntry
 		SVG         template.HTML
-	}{clean(p.Title), remark, legend, template.HTML(svg)}) //nolint:gosec // svgCanvas escapes
+	}{label(p.Title), remark, legend, template.HTML(svg)}) //nolint:gosec // svgCanvas escapes
 }
 
 func (p Plot) draw() (*drawing, string, error) {
 	d := &drawing{plot: newGonumPlot(), spec: p, height: plotHeight}
 	if p.Square {
 		d.height = plotWidth
+	}
+	if len(p.Layers) > maxLayers {
+		return nil, "", fmt.Errorf("it has %d layers, at most %d can be told apart (make several plots)", len(p.Layers), maxLayers)
 	}
 	if err := d.countBars(); err != nil {
 		return nil, "", err
@@ -160,6 +165,7 @@ func newGonumPlot() *plot.Plot {
 		a.LineStyle = draw.LineStyle{Color: paintAxis, Width: 1}
 		a.Padding = 0
 	}
+	p.X.Tick.Length = 5 // the first labels of both axes keep apart
 	return p
 }
 
@@ -189,7 +195,7 @@ func (d *drawing) describe() string {
 	fmt.Fprintf(&b, "chart (%s)", strings.Join(kinds, ", "))
 	for _, part := range [][2]string{{": ", d.spec.Title}, {"; x: ", d.spec.XLabel}, {"; y: ", d.spec.YLabel}, {"; shows: ", strings.Join(names, ", ")}} {
 		if part[1] != "" {
-			b.WriteString(part[0] + part[1])
+			b.WriteString(part[0] + label(part[1]))
 		}
 	}
 	return b.String()
@@ -200,7 +206,7 @@ func (d *drawing) color(name string) paint {
 	p := seriesPaint(d.series)
 	d.series++
 	if name != "" {
-		d.legend = append(d.legend, legendEntry{Name: clean(name), Class: p})
+		d.legend = append(d.legend, legendEntry{Name: label(name), Class: p})
 	}
 	return p
 }
@@ -246,10 +252,11 @@ func (ticker) Ticks(low, high float64) []plot.Tick {
 		}
 	}
 	// step is 10^k, or 2, 2.5 or 5 of it; the digits after the point that write it exactly.
-	digits := max(0, -int(math.Floor(math.Log10(power))))
+	digits := -int(math.Floor(math.Log10(power)))
 	if step == 2.5*power {
 		digits++
 	}
+	digits = max(0, digits)
 	var ticks []plot.Tick
 	first, last := math.Ceil(low/step-1e-6), math.Floor(high/step+1e-6)
 	for i := range min(int(last-first)+1, 12) {
