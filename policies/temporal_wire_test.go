@@ -105,6 +105,22 @@ func TestErrorIsBounded(t *testing.T) {
 	})
 }
 
+// Where every field is as bad as it can be, the message is what stays.
+func TestErrorIsBoundedAtWorst(t *testing.T) {
+	t.Parallel()
+	for _, unit := range []string{"a", "<", "\x01", "a\xff", "𝄞", "\u2028"} {
+		s := strings.Repeat(unit, 5000)
+		f := Failure{
+			Class: Class(s), Message: s, Type: s, Stack: s, Flow: s, Run: s, Step: s, Task: s, Worker: s,
+			Attempt: math.MinInt, CodeFailures: math.MinInt, LostAttempts: math.MinInt, RetryAfter: math.MinInt64,
+			Time: time.Date(2026, 12, 31, 12, 0, 0, 999_999_999, time.FixedZone("", -23*3600)),
+		}
+		b := wire(t, Error(&f, Decision{Retry: true, Delay: math.MaxInt64}))
+		require.LessOrEqual(t, len(b), 3<<10, "%q", unit)
+		require.GreaterOrEqual(t, len(FailureOf(received(failureOfWire(t, b), enumspb.RETRY_STATE_IN_PROGRESS, "")).Message), 500, "%q", unit)
+	}
+}
+
 // The largest of everything that is ordinary still leaves room for a stack worth reading.
 func TestErrorKeepsWhatMatters(t *testing.T) {
 	t.Parallel()
