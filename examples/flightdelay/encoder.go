@@ -4,11 +4,16 @@ import (
 	"math"
 	"math/rand/v2"
 	"time"
+
+	"gonum.org/v1/gonum/stat"
 )
 
 // smoothing is how many average flights each airport's rate of delays is mixed with, so that an airport with three
 // flights does not count as one that is always late.
 const smoothing = 50
+
+// folds is into how many parts the training flights are dealt to give each of them rates that it had no part in.
+const folds = 5
 
 // Encoder turns a flight into the numbers that the model sees. It is learnt from the training flights alone, so that
 // nothing about the held-out ones leaks into the model.
@@ -17,10 +22,14 @@ type Encoder struct {
 	Names []string
 	// Mean and Scale standardise each feature: (value − mean) / scale.
 	Mean, Scale []float64
-	// OriginRate and DestinationRate are the airports' smoothed shares of delayed flights; an airport that is not
-	// there has BaseRate.
-	OriginRate, DestinationRate map[string]float64
-	BaseRate                    float64
+	// Rates are those of all training flights.
+	Rates Rates
+}
+
+// Rates are the smoothed shares of delayed flights by airport. An airport that is not there has the rate Base.
+type Rates struct {
+	Origin, Destination map[string]float64
+	Base                float64
 }
 
 // Design is what a model is fitted or tested on: one row of standardised features for each flight.
@@ -62,18 +71,12 @@ var periods = []struct {
 // weekdays but Monday, which they are compared with.
 var weekdays = []time.Weekday{time.Tuesday, time.Wednesday, time.Thursday, time.Friday, time.Saturday, time.Sunday}
 
-// newEncoder learns from the flights of the given rows.
-func newEncoder(f Flights, rows []int) Encoder {
-	e := Encoder{OriginRate: map[string]float64{}, DestinationRate: map[string]float64{}}
-	late := 0.0
-	for _, i := range rows {
-		late += target(f, i)
-	}
-	e.BaseRate = late / float64(len(rows))
-	rates(e.OriginRate, f.Origin, f, rows, e.BaseRate)
-	rates(e.DestinationRate, f.Destination, f, rows, e.BaseRate)
-
-	e.Names = []string{"distance (log)", "origin's rate of delays", "destination's rate of delays"}
+// learn makes the encoder from the flights of the given rows, at least two, and encodes them.
+//
+// A flight's own delay is part of its airports' rates. If the model saw those, it would take the rates of small airports
+// for better signs than they are for any other flight. So each flight is encoded with rates learnt without its fold.
+func learn(f Flights, rows []int) (Encoder, Design) {
+	e := Encoder{Names: []string{"distance (log)", "origin's rate of delays", "destination's rate of delays"}, Rates: newRates(f, rows)}
 	for _, p := range periods {
 		e.Names = append(e.Names, p.name)
 	}
@@ -81,42 +84,65 @@ func newEncoder(f Flights, rows []int) Encoder {
 		e.Names = append(e.Names, d.String())
 	}
 
-	n := float64(len(rows))
-	e.Mean, e.Scale = make([]float64, len(e.Names)), make([]float64, len(e.Names))
-	for _, i := range rows {
-		for j, v := range e.raw(f, i) {
-			e.Mean[j] += v / n
+	width := len(e.Names)
+	d := Design{Width: width, X: make([]float64, len(rows)*width), Y: make([]float64, len(rows))}
+	n := min(folds, len(rows))
+	others := make([]int, 0, len(rows))
+	for fold := range n {
+		others = others[:0]
+		for at, i := range rows {
+			if at%n != fold {
+				others = append(others, i)
+			}
+		}
+		rates := newRates(f, others)
+		for at := fold; at < len(rows); at += n {
+			copy(d.Row(at), rates.features(f, rows[at]))
+			d.Y[at] = target(f, rows[at])
 		}
 	}
-	for _, i := range rows {
-		for j, v := range e.raw(f, i) {
-			e.Scale[j] += (v - e.Mean[j]) * (v - e.Mean[j]) / n
+
+	e.Mean, e.Scale = make([]float64, width), make([]float64, width)
+	column := make([]float64, len(rows))
+	for j := range width {
+		for i := range rows {
+			column[i] = d.Row(i)[j]
 		}
-	}
-	for j, variance := range e.Scale {
-		e.Scale[j] = math.Sqrt(variance)
+		e.Mean[j], e.Scale[j] = stat.PopMeanStdDev(column, nil)
 		if e.Scale[j] < 1e-12 { // the same for every flight: leave it at zero
 			e.Scale[j] = 1
 		}
 	}
-	return e
+	for i := range rows {
+		e.standardise(d.Row(i))
+	}
+	return e, d
 }
 
-func rates(to map[string]float64, airports []string, f Flights, rows []int, base float64) {
-	count := map[string]float64{}
+func newRates(f Flights, rows []int) Rates {
+	r := Rates{Origin: map[string]float64{}, Destination: map[string]float64{}}
 	for _, i := range rows {
-		count[airports[i]]++
-		to[airports[i]] += target(f, i)
+		r.Base += target(f, i)
 	}
-	for a, n := range count {
-		to[a] = (to[a] + smoothing*base) / (n + smoothing)
+	r.Base /= float64(len(rows))
+	smooth := func(rates map[string]float64, airports []string) {
+		count := map[string]float64{}
+		for _, i := range rows {
+			count[airports[i]]++
+			rates[airports[i]] += target(f, i)
+		}
+		for a, n := range count {
+			rates[a] = (rates[a] + smoothing*r.Base) / (n + smoothing)
+		}
 	}
+	smooth(r.Origin, f.Origin)
+	smooth(r.Destination, f.Destination)
+	return r
 }
 
-// raw returns the features of flight i before they are standardised.
-func (e Encoder) raw(f Flights, i int) []float64 {
-	row := make([]float64, 0, len(e.Names))
-	row = append(row, math.Log(float64(f.Distance[i])), e.rate(e.OriginRate, f.Origin[i]), e.rate(e.DestinationRate, f.Destination[i]))
+// features returns the features of flight i before they are standardised.
+func (r Rates) features(f Flights, i int) []float64 {
+	row := []float64{math.Log(float64(f.Distance[i])), r.of(r.Origin, f.Origin[i]), r.of(r.Destination, f.Destination[i])}
 	left := f.Time(i)
 	for _, p := range periods {
 		row = append(row, indicator(left.Hour() >= p.from && left.Hour() < p.to))
@@ -127,20 +153,26 @@ func (e Encoder) raw(f Flights, i int) []float64 {
 	return row
 }
 
-func (e Encoder) rate(rates map[string]float64, airport string) float64 {
-	if r, ok := rates[airport]; ok {
-		return r
+func (r Rates) of(rates map[string]float64, airport string) float64 {
+	if rate, ok := rates[airport]; ok {
+		return rate
 	}
-	return e.BaseRate
+	return r.Base
 }
 
-// Encode returns the features of the flights of the given rows.
+func (e Encoder) standardise(row []float64) {
+	for j := range row {
+		row[j] = (row[j] - e.Mean[j]) / e.Scale[j]
+	}
+}
+
+// Encode returns the features of the flights of the given rows, which the encoder was not learnt from.
 func (e Encoder) Encode(f Flights, rows []int) Design {
 	d := Design{Width: len(e.Names), X: make([]float64, 0, len(rows)*len(e.Names)), Y: make([]float64, 0, len(rows))}
 	for _, i := range rows {
-		for j, v := range e.raw(f, i) {
-			d.X = append(d.X, (v-e.Mean[j])/e.Scale[j])
-		}
+		row := e.Rates.features(f, i)
+		e.standardise(row)
+		d.X = append(d.X, row...)
 		d.Y = append(d.Y, target(f, i))
 	}
 	return d

@@ -46,7 +46,7 @@ var columns = []column{
 	{"date", func(f *Flights, value string) error {
 		t, err := time.Parse(dateLayout, value)
 		if err != nil {
-			return fmt.Errorf("%q is not a time like 2001/01/31 09:30", value)
+			return fmt.Errorf("%.40q is not a time like 2001/01/31 09:30", value)
 		}
 		f.Departure = append(f.Departure, t.Unix()/60)
 		return nil
@@ -64,7 +64,7 @@ var columns = []column{
 func whole(to *[]int64, value string, low, high int64, unit string) error {
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {
-		return fmt.Errorf("%q is not a whole number of %s", value, unit)
+		return fmt.Errorf("%.40q is not a whole number of %s", value, unit)
 	}
 	if n < low || n > high {
 		return fmt.Errorf("%d %s is out of range (%d to %d)", n, unit, low, high)
@@ -108,10 +108,10 @@ func parseFlights(t Table) (Flights, error) {
 	return f, nil
 }
 
-// null recognises the ways in which programs write that there is no value.
+// null recognises the ways in which programs write that there is no value. Upper and lower case matter: NAN is an airport.
 func null(value string) bool {
-	switch strings.ToLower(value) {
-	case "", "null", "na", "n/a", "nan", "none":
+	switch value {
+	case "", "null", "NULL", "NA", "N/A", "n/a", "NaN", "nan", "None":
 		return true
 	}
 	return false

@@ -106,12 +106,13 @@ func features(ctx context.Context, s *State) error {
 		return err
 	}
 	train, heldOut := split(flights.Len(), s.TestSize, s.Seed)
-	if len(train) == 0 || len(heldOut) == 0 {
+	if len(train) < 2 || len(heldOut) == 0 {
 		return flow.Fail("%d flights with test_size %g leave %d to learn from and %d to hold out (give more flights)",
 			flights.Len(), s.TestSize, len(train), len(heldOut))
 	}
-	s.Encoder = newEncoder(flights, train)
-	s.Train.Set(s.Encoder.Encode(flights, train))
+	encoder, design := learn(flights, train)
+	s.Encoder = encoder
+	s.Train.Set(design)
 	s.HeldOut.Set(s.Encoder.Encode(flights, heldOut))
 	flow.Log(ctx).Info("encoded", "training", len(train), "held out", len(heldOut), "features", len(s.Encoder.Names))
 	return nil
@@ -146,8 +147,11 @@ func evaluate(ctx context.Context, s *State) error {
 		scores[i] = s.Model.Probability(heldOut.Row(i))
 	}
 	s.ROC, s.AUC, err = roc(scores, heldOut.Y)
-	if err != nil {
+	switch {
+	case errors.Is(err, errOneClass):
 		return flow.Fail("evaluate: %w (choose a larger test_size)", err)
+	case err != nil:
+		return flow.Fail("evaluate: %w", err)
 	}
 	s.Accuracy = accuracy(scores, heldOut.Y)
 	s.BaseRate = heldOut.Share()

@@ -14,6 +14,10 @@ import (
 // penalty/2 times the sum of the squared weights; the intercept is free.
 const penalty = 1e-3
 
+// flat is the size of the gradient at which the weights count as found: they are then good to about four decimals. The
+// loss is a sum over all flights, and much below this its rounding hides the way down from the optimiser.
+const flat = 1e-6
+
 // maxIterations is far more than the fit needs.
 const maxIterations = 500
 
@@ -77,7 +81,7 @@ func fitModel(ctx context.Context, d Design, watch func(iteration int)) (Model, 
 		},
 	}
 	settings := &optimize.Settings{
-		GradientThreshold: 1e-8,
+		GradientThreshold: flat,
 		MajorIterations:   maxIterations,
 		Converger:         optimize.NeverTerminate{}, // the gradient decides
 		Recorder:          recorder{ctx, watch},

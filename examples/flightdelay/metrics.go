@@ -3,6 +3,7 @@ package flightdelay
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 )
 
@@ -23,13 +24,16 @@ func accuracy(scores, y []float64) float64 {
 }
 
 // roc returns the curve and the area under it. The area is the probability that a late flight has a higher score than
-// one on time, where equal scores count half. Both kinds of flights must be there.
+// one on time, where equal scores count half. Both kinds of flights must be there, and every score must be a number.
 func roc(scores, y []float64) (Curve, float64, error) {
 	order := make([]int, len(scores))
 	positives := 0.0
 	for i := range order {
 		order[i] = i
 		positives += y[i]
+		if math.IsNaN(scores[i]) {
+			return Curve{}, 0, fmt.Errorf("the score of flight %d is not a number", i)
+		}
 	}
 	negatives := float64(len(y)) - positives
 	if positives == 0 || negatives == 0 {
@@ -42,8 +46,7 @@ func roc(scores, y []float64) (Curve, float64, error) {
 	for i := 0; i < len(order); {
 		// Flights of equal score pass the threshold together: the curve goes straight to the next point.
 		score := scores[order[i]]
-		before := hits
-		alarmsBefore := alarms
+		hitsBefore, alarmsBefore := hits, alarms
 		for ; i < len(order) && scores[order[i]] == score; i++ {
 			if y[order[i]] == 1 {
 				hits++
@@ -51,7 +54,7 @@ func roc(scores, y []float64) (Curve, float64, error) {
 				alarms++
 			}
 		}
-		area += (alarms - alarmsBefore) * (before + hits) / 2
+		area += (alarms - alarmsBefore) * (hitsBefore + hits) / 2
 		c.FalsePositive = append(c.FalsePositive, alarms/negatives)
 		c.TruePositive = append(c.TruePositive, hits/positives)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/stepwell-flows/stepwell/cards"
 	"github.com/stepwell-flows/stepwell/flow"
@@ -19,9 +20,11 @@ func report(ctx context.Context, s *State) error {
 		verdict = fmt.Sprintf("Of a delayed flight and one on time, the model gives the delayed one the higher probability in **%.0f of 100** cases.", 100*s.AUC)
 	}
 	flow.Card(ctx).Append(
-		cards.Markdown(fmt.Sprintf("Will a flight that leaves now arrive %d minutes or more behind its schedule? Learnt from %s flights, %s to %s (%s).\n\n%s "+
-			"Most flights are on time, so accuracy says little: always answering “on time” is right for %.1f %%.",
-			lateAfter, fmt.Sprint(s.Rows), s.First.Format("2 January 2006"), s.Last.Format("2 January 2006"), s.Source, verdict, 100*onTime)),
+		cards.Markdown(fmt.Sprintf("Will a flight that leaves now arrive %d minutes or more behind its schedule? Data: %d flights, %s to %s (`%s`); "+
+			"the model has not seen the %.3g %% that are held out.\n\n%s Most flights are on time, so accuracy says little: "+
+			"always answering “on time” is right for %.1f %%.",
+			lateAfter, s.Rows, s.First.Format("2 January 2006"), s.Last.Format("2 January 2006"), strings.ReplaceAll(s.Source, "`", "'"),
+			100*s.TestSize, verdict, 100*onTime)),
 		cards.ValueBox{Label: "AUC", Value: fmt.Sprintf("%.3f", s.AUC), Note: "chance: 0.500"},
 		cards.ValueBox{Label: "Accuracy", Value: fmt.Sprintf("%.1f %%", 100*s.Accuracy), Note: fmt.Sprintf("always “on time”: %.1f %%", 100*onTime)},
 		cards.ValueBox{Label: "Delayed", Value: fmt.Sprintf("%.1f %%", 100*s.BaseRate), Note: "of the held-out flights"},

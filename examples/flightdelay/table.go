@@ -3,6 +3,7 @@ package flightdelay
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	_ "embed"
 	"encoding/csv"
@@ -10,7 +11,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -32,7 +33,7 @@ type Table struct {
 // readTable reads a CSV file, compressed with gzip or not; an empty path means the flights built into the program.
 func readTable(path string) (Table, error) {
 	if path == "" {
-		return parseTable(bytes.NewReader(builtIn))
+		return parseTable(bytes.NewReader(builtIn), maxTableBytes)
 	}
 	info, err := os.Stat(path)
 	if err != nil {
@@ -46,10 +47,10 @@ func readTable(path string) (Table, error) {
 		return Table{}, err
 	}
 	defer f.Close()
-	return parseTable(f)
+	return parseTable(f, maxTableBytes)
 }
 
-func parseTable(r io.Reader) (Table, error) {
+func parseTable(r io.Reader, limit int) (Table, error) {
 	buffered := bufio.NewReader(r)
 	r = buffered
 	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
@@ -59,14 +60,15 @@ func parseTable(r io.Reader) (Table, error) {
 		}
 		r = gz
 	}
-	content, err := io.ReadAll(io.LimitReader(r, maxTableBytes+1))
+	content, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	var corrupt flate.CorruptInputError
 	switch {
-	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader), errors.Is(err, io.ErrUnexpectedEOF):
+	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader), errors.Is(err, io.ErrUnexpectedEOF), errors.As(err, &corrupt):
 		return Table{}, fmt.Errorf("%w: the compressed file is damaged: %w", errBadData, err)
 	case err != nil:
 		return Table{}, err
-	case len(content) > maxTableBytes:
-		return Table{}, fmt.Errorf("%w: more than %d MiB of text", errBadData, maxTableBytes>>20)
+	case len(content) > limit:
+		return Table{}, fmt.Errorf("%w: more than %d bytes of text", errBadData, limit)
 	}
 	content = bytes.TrimPrefix(content, []byte("\ufeff"))
 	switch {
@@ -83,10 +85,14 @@ func parseTable(r io.Reader) (Table, error) {
 	if len(t.Rows) == 0 {
 		return Table{}, fmt.Errorf("%w: the file has a header and no rows", errBadData)
 	}
+	seen := map[string]bool{}
 	for i, c := range t.Columns {
-		if slices.Contains(t.Columns[:i], c) {
-			return Table{}, fmt.Errorf("%w: two columns are named %q", errBadData, c)
+		c = strings.TrimSpace(c)
+		t.Columns[i] = c
+		if seen[c] {
+			return Table{}, fmt.Errorf("%w: two columns are named %.40q", errBadData, c)
 		}
+		seen[c] = true
 	}
 	return t, nil
 }
