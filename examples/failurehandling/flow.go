@@ -92,6 +92,9 @@ func riskyLogic(ctx context.Context, s *State) error {
 	s.Result = "not finished"
 
 	cities := slices.Sorted(maps.Keys(s.APIData))
+	if len(cities) == 0 {
+		return flow.Fail("there are no temperatures")
+	}
 	last := len(cities) - 1
 	if s.SimulateCodeBug {
 		last++ // the classic: one too far

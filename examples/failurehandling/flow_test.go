@@ -1,8 +1,8 @@
 package failurehandling
 
 import (
-	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -11,6 +11,9 @@ import (
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 )
+
+// quiet is what a step called as a plain function runs in.
+var quiet = flow.Runtime{Log: slog.New(slog.DiscardHandler)}
 
 func TestFlowIsSound(t *testing.T) {
 	t.Parallel()
@@ -37,7 +40,7 @@ func TestCallClasses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			s := State{SimulateAPIFailure: test.simulate}
-			err := always(test.chance).call(context.Background(), &s)
+			err := always(test.chance).call(flow.NewContext(t.Context(), quiet), &s)
 			if test.class == "" {
 				require.NoError(t, err)
 				require.Len(t, s.APIData, 3)
@@ -56,32 +59,33 @@ func TestYesterdayStandsIn(t *testing.T) {
 	t.Parallel()
 	var s State
 	f := &policies.Failure{Message: "weather service: 503 service unavailable"}
-	require.NoError(t, yesterday(context.Background(), &s, f))
+	require.NoError(t, yesterday(flow.NewContext(t.Context(), quiet), &s, f))
 	require.Same(t, f, s.APIError)
-	require.NoError(t, riskyLogic(context.Background(), &s))
+	require.NoError(t, riskyLogic(flow.NewContext(t.Context(), quiet), &s))
 	require.Equal(t, "warmest: Nairobi, 22.0 °C", s.Result)
 }
 
 func TestRiskyLogic(t *testing.T) {
 	t.Parallel()
 	s := State{APIData: map[string]string{"Bergen": "-3.5", "Lisbon": "-1.0"}}
-	require.NoError(t, riskyLogic(context.Background(), &s))
+	require.NoError(t, riskyLogic(flow.NewContext(t.Context(), quiet), &s))
 	require.Equal(t, "warmest: Lisbon, -1.0 °C", s.Result)
 
 	s.SimulateCodeBug = true
-	require.Panics(t, func() { _ = riskyLogic(context.Background(), &s) })
+	require.Panics(t, func() { _ = riskyLogic(flow.NewContext(t.Context(), quiet), &s) })
 
-	bad := State{APIData: map[string]string{"Bergen": "cold"}}
-	err := riskyLogic(context.Background(), &bad)
-	require.ErrorContains(t, err, "temperature of Bergen")
-	require.Equal(t, policies.Permanent, policies.Classify(err).Class)
+	for want, data := range map[string]map[string]string{"temperature of Bergen": {"Bergen": "cold"}, "no temperatures": nil} {
+		err := riskyLogic(flow.NewContext(t.Context(), quiet), &State{APIData: data})
+		require.ErrorContains(t, err, want)
+		require.Equal(t, policies.Permanent, policies.Classify(err).Class)
+	}
 }
 
 func TestSummarizeShowsTheOutcome(t *testing.T) {
 	t.Parallel()
 	show := func(s State) string {
 		card := &flow.CardContent{}
-		ctx := flow.NewContext(context.Background(), flow.Runtime{Card: card})
+		ctx := flow.NewContext(t.Context(), flow.Runtime{Log: quiet.Log, Card: card})
 		require.NoError(t, errors.Join(summarize(ctx, &s), end(ctx, &s)))
 		page := ""
 		for _, c := range card.Components() {
