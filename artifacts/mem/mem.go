@@ -38,6 +38,9 @@ func (d *Driver) Put(ctx context.Context, key string, body driver.Body, o driver
 		return err
 	}
 	content, err := read(body)
+	if err == nil {
+		err = ctx.Err() // reading may have taken long
+	}
 	if err != nil {
 		return fmt.Errorf("put %q: %w", key, err)
 	}
