@@ -133,6 +133,9 @@ var legalRun = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 // CheckRunID refuses what cannot be a run's id. It becomes a folder and part of a workflow id.
 func CheckRunID(id string) error {
+	if id == "latest" {
+		return errors.New(`run id "latest" is not allowed (it means the newest run)`)
+	}
 	if !legalRun.MatchString(id) || strings.Contains(id, "..") {
 		return fmt.Errorf("run id %q is not allowed (use up to 100 letters, digits, . _ or -, a letter or digit first, no ..)", id)
 	}

@@ -163,22 +163,21 @@ func TestTenKills(t *testing.T) {
 	const kills = 10
 	w, j := newWorkers(t, 2), newJournal(t)
 	flowName, id := w.start("FiftyFlow", "--journal", string(j), "--pause", "300ms")
-	seen := 0
+	killed := "start:"
 	for n := range kills {
 		var line string
-		eventually(t, "a new step is running", func() bool {
+		eventually(t, "a step after "+killed+" is running", func() bool {
 			lines := j.lines()
-			for i := len(lines) - 1; i >= seen; i-- {
-				if strings.HasPrefix(lines[i], "start:") {
-					line, seen = lines[i], len(lines)
-					return i == len(lines)-1
-				}
+			if len(lines) == 0 {
+				return false
 			}
-			return false
+			line = lines[len(lines)-1]
+			return strings.HasPrefix(line, "start:") && line[:len("start:s00")] > killed
 		})
 		time.Sleep(time.Duration(n*37%200) * time.Millisecond) // at another moment of the step each time
 		w.kill(line)
 		w.add()
+		killed = line[:len("start:s00")]
 	}
 	run := w.attach(flowName, id)
 	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
