@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 )
 
@@ -42,7 +44,7 @@ type IO struct {
 // The exit codes of the program.
 const (
 	ExitOK          = 0   // done; a run that was waited for completed
-	ExitFailed      = 1   // the run failed
+	ExitFailed      = 1   // the run failed, or something that no other code says went wrong
 	ExitInput       = 2   // the input was refused and nothing was started: usage, parameters, names
 	ExitCancelled   = 3   // the run was cancelled
 	ExitNotFound    = 4   // a run, step, task, artifact or card that does not exist
@@ -57,6 +59,8 @@ func (a App) Main() { a.main(os.Args[1:]) }
 func (a App) Worker() { a.main(append([]string{"worker"}, os.Args[1:]...)) }
 
 func (a App) main(args []string) {
+	// A reader that has seen enough must not kill a program that runs steps: writing to it just fails.
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	go func() {
 		<-ctx.Done()
@@ -70,16 +74,23 @@ func (a App) Run(ctx context.Context, args []string, io IO) int {
 	if io.Env == nil {
 		io.Env = func(string) (string, bool) { return "", false }
 	}
-	c := &command{app: a, io: io}
+	c := newCommand(a, io)
 	root := c.root()
 	root.SetArgs(args)
-	root.SetOut(io.Out)
-	root.SetErr(io.Err)
+	root.SetOut(c.io.Out)
+	root.SetErr(c.io.Err)
 	err := root.ExecuteContext(ctx)
+	if broken := c.term.failure(); err == nil && broken != nil && !errors.Is(broken, syscall.EPIPE) {
+		err = fmt.Errorf("write the output: %w", broken)
+	}
 	code := exitCode(ctx, err)
-	if err != nil && !errors.Is(err, errQuiet) {
+	switch {
+	case err == nil || errors.Is(err, errQuiet):
+	case code == ExitInterrupted:
+		fmt.Fprintln(c.io.Err, "interrupted")
+	default:
 		for line := range strings.SplitSeq(strings.TrimRight(err.Error(), "\n"), "\n") {
-			fmt.Fprintln(io.Err, "error:", line)
+			fmt.Fprintln(c.io.Err, c.term.err.style.bad("error:"), clean(line))
 		}
 	}
 	return code
@@ -93,21 +104,51 @@ func (e *exitError) Is(target error) bool { return target == errQuiet }
 
 var errQuiet = errors.New("already told")
 
+// exitCode is the exit code of an error. Where several say something, the one that the user can act on first does.
 func exitCode(ctx context.Context, err error) int {
 	var exit *exitError
-	var unavailable *serviceerror.Unavailable
 	switch {
 	case err == nil:
 		return ExitOK
 	case errors.As(err, &exit):
 		return exit.code
-	case ctx.Err() != nil:
-		return ExitInterrupted
-	case errors.Is(err, ErrInput):
+	case errors.Is(err, ErrInput), errors.Is(err, runs.ErrPathspec):
 		return ExitInput
 	case errors.Is(err, runs.ErrNotFound):
 		return ExitNotFound
-	case errors.Is(err, artifacts.ErrUnavailable), errors.As(err, &unavailable), errors.Is(err, errUnusable):
+	case ctx.Err() != nil:
+		return ExitInterrupted
+	case errors.Is(err, errUnusable), unusableStore(err):
+		return ExitUnavailable
+	}
+	return temporalCode(err)
+}
+
+// unusableStore says that the store has the blame: it is away, damaged, too new, closed to us or full.
+func unusableStore(err error) bool {
+	for _, target := range []error{
+		artifacts.ErrUnavailable, artifacts.ErrCorrupt, artifacts.ErrNotFound, records.ErrNewer, fs.ErrPermission,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// temporalCode is the exit code of what Temporal answered.
+func temporalCode(err error) int {
+	var (
+		service serviceerror.ServiceError
+		gone    *serviceerror.NotFound
+		started *serviceerror.WorkflowExecutionAlreadyStarted
+	)
+	switch {
+	case errors.As(err, &gone):
+		return ExitNotFound
+	case errors.As(err, &started):
+		return ExitInput
+	case errors.As(err, &service), errors.Is(err, context.DeadlineExceeded):
 		return ExitUnavailable
 	default:
 		return ExitFailed

@@ -1,26 +1,44 @@
 package stepwell
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
+	"runtime/debug"
 	"strings"
+	"sync/atomic"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/runs"
 )
 
 // command is one call of the program.
 type command struct {
-	app App
-	io  IO
-	set settings
+	app  App
+	io   IO // its writers are those of term
+	term *terminal
+	set  settings
+	name string
+	// lines are what the steps of this process log while a run is followed.
+	lines lineQueue
+	// ending is set when the program ends.
+	ending atomic.Bool
+}
+
+func newCommand(a App, io IO) *command {
+	c := &command{app: a, io: io, name: "stepwell", term: newTerminal(io.Out, io.Err, io.Env)}
+	c.io.Out, c.io.Err = &c.term.out, &c.term.err
+	if len(os.Args) > 0 {
+		c.name = strings.TrimSuffix(filepath.Base(os.Args[0]), ".test")
+	}
+	return c
 }
 
 const longHelp = `Durable flows for data and ML work, on Temporal.
@@ -33,12 +51,8 @@ Exit codes: 0 done, 1 the run failed, 2 the input was refused and nothing was st
 3 the run was cancelled, 4 not found, 5 Temporal or the store cannot be used, 130 interrupted.`
 
 func (c *command) root() *cobra.Command {
-	name := "stepwell"
-	if len(os.Args) > 0 {
-		name = strings.TrimSuffix(filepath.Base(os.Args[0]), ".test")
-	}
 	root := &cobra.Command{
-		Use: name, Short: "Run durable flows", Long: longHelp,
+		Use: c.name, Short: "Run durable flows", Long: longHelp, Version: version(),
 		SilenceErrors: true, SilenceUsage: true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
@@ -57,11 +71,11 @@ func (c *command) root() *cobra.Command {
 	f.StringVar(&c.set.address, "address", "", "host:port of the Temporal server (default TEMPORAL_ADDRESS or Temporal's configuration file, else the embedded one)")
 	f.StringVar(&c.set.namespace, "namespace", "", "Temporal namespace (default TEMPORAL_NAMESPACE, else default)")
 	f.StringVar(&c.set.profile, "profile", "", "profile of Temporal's configuration file (default TEMPORAL_PROFILE, else default)")
-	f.StringVar(&c.set.stateDir, "state-dir", ".stepwell", "where the embedded server and the default store keep their state")
-	f.StringVar(&c.set.logLevel, "log-level", "warn", "what the server's and the worker's libraries log: debug, info, warn or error")
+	f.StringVar(&c.set.stateDir, "state-dir", defaultStateDir, "where the embedded server and the default store keep their state")
+	f.StringVar(&c.set.logLevel, "log-level", "", "what Temporal's libraries log: debug, info, warn or error (default warn, without what the progress of a run shows already)")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error {
 		var level slog.Level
-		if err := level.UnmarshalText([]byte(c.set.logLevel)); err != nil {
+		if err := level.UnmarshalText([]byte(c.set.logLevel)); c.set.logLevel != "" && err != nil {
 			return inputf("--log-level %q is not a level (use debug, info, warn or error)", c.set.logLevel)
 		}
 		return nil
@@ -72,6 +86,11 @@ func (c *command) root() *cobra.Command {
 		c.checkCmd(), c.graphCmd(), c.devCmd(), c.workerCmd(),
 	)
 	return root
+}
+
+// examples are the calls that a help text shows, with the program's name before each.
+func (c *command) examples(calls ...string) string {
+	return "  " + c.name + " " + strings.Join(calls, "\n  "+c.name+" ")
 }
 
 // exactly takes as many arguments as usage has words.
@@ -100,11 +119,38 @@ func (c *command) withJSON(cmd *cobra.Command) *cobra.Command {
 
 func (c *command) printJSON(v any) error { return writeJSON(c.io.Out, v) }
 
+// writeJSON prints a document. Characters that could do something to a terminal are escaped, also those that JSON
+// allows as they are.
 func writeJSON(w io.Writer, v any) error {
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", "  ")
+	b, err := marshalJSON(v, "  ")
+	if err != nil {
+		return err
+	}
+	_, _ = w.Write(b) // the stream remembers what went wrong
+	return nil
+}
+
+// marshalJSON ends the document with a line feed. Without an indent, that is its only one.
+func marshalJSON(v any, indent string) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetIndent("", indent)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	if !bytes.ContainsFunc(b.Bytes(), func(r rune) bool { return r >= 0x7f && hidden(r) }) {
+		return b.Bytes(), nil
+	}
+	var out bytes.Buffer // such a character can only be in a string
+	for _, r := range b.String() {
+		if r >= 0x7f && hidden(r) {
+			fmt.Fprintf(&out, "\\u%04x", r)
+		} else {
+			out.WriteRune(r)
+		}
+	}
+	return out.Bytes(), nil
 }
 
 // paramFlags makes a real flag of each parameter; what was given is collected as text. Flags may be
@@ -159,20 +205,77 @@ func keyValues(words []string) (map[string]string, error) {
 	return out, nil
 }
 
-// splitRun reads "Flow/run" or, where a flow is enough, "Flow".
-func splitRun(spec string) (flowName, run string, err error) {
-	parts := strings.Split(spec, "/")
-	if len(parts) != 2 || slices.Contains(parts, "") {
-		return "", "", inputf("%q does not name a run (write Flow/run, or Flow/latest)", spec)
+// runSpec reads a pathspec that names a run, "Flow/run" or "Flow/latest".
+func runSpec(spec string) (runs.Pathspec, error) {
+	p, err := runs.ParsePathspec(spec)
+	if err == nil && (p.Run == "" || p.Task != "") {
+		err = inputf("%q does not name a run (write Flow/run, or Flow/%s)", spec, runs.LatestRun)
 	}
-	return parts[0], parts[1], nil
+	return p, err
 }
 
-// splitTask reads "Flow/run/task".
-func splitTask(spec string) (run, task string, err error) {
-	i := strings.LastIndex(spec, "/")
-	if strings.Count(spec, "/") != 2 || i == len(spec)-1 {
-		return "", "", inputf("%q does not name a task (write Flow/run/step, or Flow/latest/step)", spec)
+// runOrTaskSpec reads a pathspec that names a run or a task.
+func runOrTaskSpec(spec string) (runs.Pathspec, error) {
+	p, err := runs.ParsePathspec(spec)
+	if err == nil && p.Run == "" {
+		err = inputf("%q does not name a run (write Flow/run or Flow/run/step; the run may be %q)", spec, runs.LatestRun)
 	}
-	return spec[:i], spec[i+1:], nil
+	return p, err
+}
+
+// taskSpec reads a pathspec that names a task.
+func taskSpec(spec string) (runs.Pathspec, error) {
+	p, err := runs.ParsePathspec(spec)
+	if err == nil && p.Task == "" {
+		err = inputf("%q does not name a task (write Flow/run/step, or Flow/%s/step)", spec, runs.LatestRun)
+	}
+	return p, err
+}
+
+// hint is a command for the user to type, with the flags that this one was given to find the same store and server.
+func (c *command) hint(words ...string) string {
+	all := []string{c.name}
+	for _, f := range []struct{ name, value, usual string }{
+		{"--store", c.set.store, ""},
+		{"--state-dir", c.set.stateDir, defaultStateDir},
+		{"--address", c.set.address, ""},
+		{"--namespace", c.set.namespace, ""},
+		{"--profile", c.set.profile, ""},
+	} {
+		if f.value != f.usual {
+			all = append(all, f.name, f.value)
+		}
+	}
+	all = append(all, words...)
+	for i, w := range all {
+		all[i] = quoteWord(clean(w))
+	}
+	return strings.Join(all, " ")
+}
+
+// quoteWord quotes a word for a shell when it has to be.
+func quoteWord(w string) string {
+	safe := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:=,@%+", r)
+	}
+	if w != "" && !strings.ContainsFunc(w, func(r rune) bool { return !safe(r) }) {
+		return w
+	}
+	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+}
+
+// version names this build: the program's module version and revision, and the Go that built it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	if v == "" || v == "(devel)" {
+		v = "devel"
+	}
+	if code := codeVersion(); code != "" {
+		v += " " + code
+	}
+	return v + " " + info.GoVersion
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"strings"
 	"time"
@@ -15,6 +14,9 @@ import (
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 )
+
+// embeddedQueue begins the task queue of a run whose worker is the process that started it.
+const embeddedQueue = "embedded-"
 
 // startFlags are the flags of run and resume.
 type startFlags struct {
@@ -95,14 +97,19 @@ a token; a resume with that --token is refused if anything changed since.`,
 		Args: exactly("a flow or Flow/run"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			flowName := args[0]
-			if strings.Contains(flowName, "/") {
-				var err error
-				if flowName, o.Origin, err = splitRun(args[0]); err != nil {
-					return err
-				}
+			spec, err := runs.ParsePathspec(args[0])
+			if err != nil {
+				return err
 			}
-			f, err := c.app.flow(flowName)
+			switch {
+			case spec.Task != "":
+				return inputf("%q names a task (write Flow or Flow/run, and --step %s to run again from there)", args[0], spec.Task)
+			case spec.Run != "" && o.Origin != "" && spec.Run != o.Origin:
+				return inputf("two origins are given, %q and --origin %q (leave one out)", spec.Run, o.Origin)
+			case spec.Run != "":
+				o.Origin = spec.Run
+			}
+			f, err := c.app.flow(spec.Flow)
 			if err != nil {
 				return err
 			}
@@ -113,7 +120,7 @@ a token; a resume with that --token is refused if anything changed since.`,
 				return err
 			}
 			o.Tags, o.RunID = start.tags, start.runID
-			if o.Origin == "latest" {
+			if o.Origin == runs.LatestRun {
 				o.Origin = ""
 			}
 			if plan {
@@ -193,7 +200,7 @@ func (c *command) launch(ctx context.Context, start startFlags, begin func(*sess
 	if own {
 		// A queue of its own: another program on the same embedded server may have other code under
 		// the same names, and ends when its own run does.
-		taskQueue = "embedded-" + runs.NewID(time.Now())
+		taskQueue = embeddedQueue + runs.NewID(time.Now())
 	}
 	s, err := c.connect(ctx, taskQueue)
 	if err != nil {
@@ -201,7 +208,7 @@ func (c *command) launch(ctx context.Context, start startFlags, begin func(*sess
 	}
 	defer s.close()
 	if own {
-		stop, err := c.startWorker(s, taskQueue)
+		stop, err := c.startWorker(s, taskQueue, c.followedLog())
 		if err != nil {
 			return err
 		}
@@ -216,35 +223,16 @@ func (c *command) launch(ctx context.Context, start startFlags, begin func(*sess
 	}
 	if start.detach {
 		if c.set.json {
-			return c.printJSON(describeRun(run))
+			doc, err := documentRun(ctx, run, s.store)
+			if err != nil {
+				return err
+			}
+			return c.printJSON(doc)
 		}
 		fmt.Fprintln(c.io.Out, run.Pathspec())
 		return nil
 	}
-	return c.follow(ctx, s, run)
-}
-
-// startWorker runs a worker for all flows in this process.
-func (c *command) startWorker(s *session, taskQueue string) (stop func(), _ error) {
-	w, err := NewWorker(s.temporal, s.store, WorkerOptions{TaskQueue: taskQueue, Drain: 2 * time.Second, Log: c.stepLog()}, c.app.Flows...)
-	if err != nil {
-		return nil, err
-	}
-	if err := w.Start(); err != nil {
-		return nil, &unusableError{fmt.Errorf("start the worker: %w", err)}
-	}
-	return w.Stop, nil
-}
-
-// stepLog shows what steps log. With --json, standard output is for the result only.
-func (c *command) stepLog() slog.Handler { return &lineHandler{out: c.io.Err} }
-
-// warnUnpolled says at once that nothing would happen, instead of waiting in silence.
-func (c *command) warnUnpolled(ctx context.Context, s *session, taskQueue string) {
-	polled, err := s.client.Polled(ctx, taskQueue)
-	if err == nil && !polled {
-		fmt.Fprintf(c.io.Err, "warning: no worker polls task queue %q, so nothing runs until one does (start one: worker --task-queue %s)\n", taskQueue, taskQueue)
-	}
+	return c.follow(ctx, s, run, own)
 }
 
 func (c *command) attachCmd() *cobra.Command {
@@ -253,11 +241,11 @@ func (c *command) attachCmd() *cobra.Command {
 		Args: exactly("a run (Flow/run, or Flow/latest)"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			flowName, _, err := splitRun(args[0])
+			spec, err := runSpec(args[0])
 			if err != nil {
 				return err
 			}
-			if _, err := c.app.flow(flowName); err != nil {
+			if _, err := c.app.flow(spec.Flow); err != nil {
 				return err
 			}
 			reader, done, err := c.reader(ctx)
@@ -277,8 +265,9 @@ func (c *command) attachCmd() *cobra.Command {
 			if run, err = s.client.Runs().Run(ctx, run.Flow, run.Run.Run); err != nil {
 				return err
 			}
-			if s.dev != nil && strings.HasPrefix(run.TaskQueue, "embedded-") && run.Ended.IsZero() {
-				stop, err := c.startWorker(s, run.TaskQueue)
+			own := s.dev != nil && strings.HasPrefix(run.TaskQueue, embeddedQueue) && run.Ended.IsZero()
+			if own {
+				stop, err := c.startWorker(s, run.TaskQueue, c.followedLog())
 				if err != nil {
 					return err
 				}
@@ -286,7 +275,7 @@ func (c *command) attachCmd() *cobra.Command {
 			} else if run.Ended.IsZero() {
 				c.warnUnpolled(ctx, s, run.TaskQueue)
 			}
-			return c.follow(ctx, s, run)
+			return c.follow(ctx, s, run, own)
 		},
 	})
 }
@@ -316,7 +305,7 @@ func (c *command) cancelCmd() *cobra.Command {
 			defer s.close()
 			var stop func()
 			if s.dev != nil && !s.dev.Shared { // nobody else would carry it out
-				if stop, err = c.startWorker(s, run.TaskQueue); err != nil {
+				if stop, err = c.startWorker(s, run.TaskQueue, c.stepLog()); err != nil {
 					return err
 				}
 				defer stop()
@@ -332,69 +321,6 @@ func (c *command) cancelCmd() *cobra.Command {
 			return nil
 		},
 	}
-}
-
-func (c *command) devCmd() *cobra.Command {
-	var taskQueue string
-	cmd := &cobra.Command{
-		Use: "dev", Short: "Run the embedded Temporal server, its Web UI and a worker until interrupted",
-		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if c.app.Dev == nil {
-				return inputf("this program has no embedded server (set stepwell.App.Dev to devserver.Start)")
-			}
-			if _, configured, err := c.temporalOptions(); err != nil || configured {
-				return errors.Join(err, inputf("a Temporal server is configured, dev is for the embedded one (unset TEMPORAL_ADDRESS and --address, or use worker)"))
-			}
-			return c.work(cmd.Context(), WorkerOptions{TaskQueue: taskQueue})
-		},
-	}
-	cmd.Flags().StringVar(&taskQueue, "task-queue", DefaultTaskQueue, "task queue of the worker")
-	return cmd
-}
-
-func (c *command) workerCmd() *cobra.Command {
-	var o WorkerOptions
-	cmd := &cobra.Command{
-		Use: "worker", Short: "Run a worker until it is told to stop; SIGTERM drains it",
-		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.work(cmd.Context(), o) },
-	}
-	f := cmd.Flags()
-	f.StringVar(&o.TaskQueue, "task-queue", DefaultTaskQueue, "task queue to poll")
-	f.IntVar(&o.MaxConcurrent, "max-concurrent", 0, "how many steps run at once (default 4 per processor, at least 16)")
-	f.DurationVar(&o.Drain, "drain", 25*time.Second, "how long running steps may go on after SIGTERM")
-	return cmd
-}
-
-func (c *command) work(ctx context.Context, o WorkerOptions) error {
-	if err := checkFlows(c.app.Flows); err != nil {
-		return err
-	}
-	if o.MaxConcurrent < 0 || o.Drain < 0 {
-		return inputf("--max-concurrent and --drain cannot be negative")
-	}
-	s, err := c.connect(ctx, o.TaskQueue)
-	if err != nil {
-		return err
-	}
-	defer s.close()
-	o.Log = c.stepLog()
-	w, err := NewWorker(s.temporal, s.store, o, c.app.Flows...)
-	if err != nil {
-		return err
-	}
-	if err := w.Start(); err != nil {
-		return &unusableError{fmt.Errorf("start the worker: %w", err)}
-	}
-	if s.webUI != "" {
-		fmt.Fprintf(c.io.Out, "Temporal server %s\nTemporal Web UI %s\n", s.dev.Address, s.webUI)
-	}
-	fmt.Fprintf(c.io.Out, "worker for %s polls task queue %q, store %s\n", strings.Join(c.app.names(), ", "), o.TaskQueue, s.store)
-	<-ctx.Done()
-	fmt.Fprintln(c.io.Out, "stopping: running steps may finish")
-	w.Stop()
-	return nil
 }
 
 // runURL is the run's page in the Temporal Web UI.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -15,10 +16,12 @@ import (
 	"github.com/stepwell-flows/stepwell/runs"
 )
 
+const defaultStateDir = ".stepwell"
+
 // settings are the flags that every verb has.
 type settings struct {
-	store, address, namespace, profile, stateDir, taskQueue, logLevel string
-	json                                                              bool
+	store, address, namespace, profile, stateDir, logLevel string
+	json                                                   bool
 }
 
 // storeLocation is where artifacts are: the flag, else STEPWELL_STORE, else a folder of the state directory.
@@ -86,12 +89,14 @@ func (e envLookup) LookupEnv(name string) (string, bool) { return e.lookup(name)
 // Environ is used for gRPC headers from the environment, which tests leave out.
 func (e envLookup) Environ() []string { return envconfig.EnvLookupOS.Environ() }
 
+// logger is for Temporal's libraries. Unless the user chose a level, it leaves out what says nothing new.
 func (c *command) logger() *slog.Logger {
 	level := slog.LevelWarn
 	if c.set.logLevel != "" {
 		_ = level.UnmarshalText([]byte(c.set.logLevel)) // checked when the flags were read
 	}
-	return slog.New(slog.NewTextHandler(c.io.Err, &slog.HandlerOptions{Level: level}))
+	text := slog.NewTextHandler(c.io.Err, &slog.HandlerOptions{Level: level})
+	return slog.New(&libraryHandler{Handler: text, routine: c.set.logLevel != "", ending: &c.ending})
 }
 
 // session is a store and a Temporal server, for verbs that run or change something.
@@ -102,6 +107,7 @@ type session struct {
 	dev       *DevServer // nil with a configured server
 	namespace string
 	webUI     string
+	ending    *atomic.Bool
 }
 
 // connect opens the store and the server, in that order: the store is checked before anything starts.
@@ -114,7 +120,7 @@ func (c *command) connect(ctx context.Context, taskQueue string) (*session, erro
 	if !configured && c.app.Dev == nil {
 		return nil, inputf("no Temporal server is configured (set --address or TEMPORAL_ADDRESS; this program has none built in)")
 	}
-	s := &session{namespace: o.Namespace}
+	s := &session{namespace: o.Namespace, ending: &c.ending}
 	if s.store, err = c.openStore(ctx, true); err != nil {
 		return nil, err
 	}
@@ -147,6 +153,7 @@ func dial(ctx context.Context, o client.Options) (client.Client, error) {
 }
 
 func (s *session) close() {
+	s.ending.Store(true)
 	if s.temporal != nil {
 		s.temporal.Close()
 	}

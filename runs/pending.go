@@ -24,12 +24,17 @@ func pending(flowName string, activities []*workflowpb.PendingActivityInfo) map[
 		if !p.Running && p.Attempt > 1 && a.GetScheduledTime() != nil {
 			p.Next = a.GetScheduledTime().AsTime()
 		}
+		if p.Running && a.GetLastStartedTime() != nil {
+			p.Started = a.GetLastStartedTime().AsTime()
+		}
 		if f := a.GetLastFailure(); f != nil {
 			p.Failure = policies.FailureOf(temporal.GetDefaultFailureConverter().FailureToError(f))
 		}
 		p.Done, p.Total = progress(a.GetHeartbeatDetails())
 		// The activity's id is the task's name.
-		out[strings.TrimSuffix(a.GetActivityId(), ".catch")] = p
+		var task string
+		task, p.Catch = strings.CutSuffix(a.GetActivityId(), ".catch")
+		out[task] = p
 	}
 	return out
 }

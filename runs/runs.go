@@ -1,12 +1,14 @@
 package runs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -29,7 +31,16 @@ var ErrNotFound = errors.New("not found")
 type Reader struct {
 	store    *artifacts.Store
 	temporal client.Client
+	// away is until when Temporal is not asked again about the runs of a list, in nanoseconds since 1970: it did not answer.
+	away atomic.Int64
 }
+
+const (
+	// askPatience is how long a reader waits for Temporal. The store has the run; only its status hangs on it.
+	askPatience = 2 * time.Second
+	// askAgain is how long a Temporal that did not answer is left alone.
+	askAgain = 10 * time.Second
+)
 
 // New returns a reader. The Temporal client may be nil; then runs that have not ended have the status [Unknown].
 func New(store *artifacts.Store, c client.Client) *Reader {
@@ -74,8 +85,12 @@ type Run struct {
 type Pending struct {
 	// Attempt is the attempt that runs, or waits to.
 	Attempt int
+	// Catch says that the attempts are spent and it is the catch function that runs.
+	Catch bool
 	// Running is false while the task waits for a worker or for its next attempt.
 	Running bool
+	// Started is when the attempt that runs was started, zero if none runs.
+	Started time.Time
 	// Next is when the next attempt is due, zero if it is not waiting for one.
 	Next time.Time
 	// Failure is why the attempt before failed.
@@ -89,6 +104,12 @@ func (r *Run) Pathspec() string { return r.Flow + "/" + r.Run.Run }
 
 // Run reads one run. An unknown one is [ErrNotFound].
 func (r *Reader) Run(ctx context.Context, flowName, run string) (*Run, error) {
+	if _, err := ParsePathspec(flowName + "/" + run); err != nil {
+		return nil, err
+	}
+	if run == LatestRun {
+		return nil, fmt.Errorf("%w run %q: it stands for the newest run (use Latest or Find)", ErrPathspec, run)
+	}
 	doc, err := records.LoadRun(ctx, r.store, flowName, run)
 	if errors.Is(err, artifacts.ErrNotFound) {
 		return nil, fmt.Errorf("run %q of flow %q: %w in %s (see: list %s)", run, flowName, ErrNotFound, r.store, flowName)
@@ -97,38 +118,48 @@ func (r *Reader) Run(ctx context.Context, flowName, run string) (*Run, error) {
 		return nil, err
 	}
 	out := &Run{Run: doc, reader: r}
-	return out, out.refresh(ctx)
+	return out, out.refresh(ctx, time.Now().UnixNano() > r.away.Load())
 }
 
 // Refresh reads the run's state again.
-func (r *Run) Refresh(ctx context.Context) error { return r.refresh(ctx) }
+func (r *Run) Refresh(ctx context.Context) error { return r.refresh(ctx, true) }
 
-func (r *Run) refresh(ctx context.Context) error {
+// refresh reads how the run ended, and if it has not, asks Temporal.
+func (r *Run) refresh(ctx context.Context, ask bool) error {
 	end, err := records.LoadEnd(ctx, r.reader.store, r.Flow, r.Run.Run)
 	switch {
 	case err == nil:
-		r.end, r.Status, r.Ended, r.Failure, r.pending = &end, end.Status, end.Ended, end.Failure, nil
+		r.finish(end)
 		return nil
 	case !errors.Is(err, artifacts.ErrNotFound):
 		return err
 	}
-	r.Status = Unknown
-	if r.reader.temporal == nil {
+	r.Status, r.pending = Unknown, nil
+	if r.reader.temporal == nil || !ask {
 		return nil
 	}
-	d, err := r.reader.temporal.DescribeWorkflowExecution(ctx, r.WorkflowID, "")
+	patience, cancel := context.WithTimeout(ctx, askPatience)
+	defer cancel()
+	d, err := r.reader.temporal.DescribeWorkflowExecution(patience, r.WorkflowID, "")
 	var gone *serviceerror.NotFound
 	switch {
 	case errors.As(err, &gone):
 		// A starter writes run.json a moment before it starts the workflow.
 		if time.Since(r.Started) > 10*time.Second {
-			r.ended("Temporal does not know the run: it was never started, or its history was deleted")
+			r.failed("Temporal does not know the run: it was never started, or its history was deleted", time.Time{})
 		}
 		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
 	case err != nil:
+		r.reader.away.Store(time.Now().Add(askAgain).UnixNano())
 		return nil //nolint:nilerr // the store has the run; only its status stays unknown
 	}
 	return r.describe(ctx, d)
+}
+
+func (r *Run) finish(end records.End) {
+	r.end, r.Status, r.Ended, r.Failure, r.pending = &end, end.Status, end.Ended, end.Failure, nil
 }
 
 func (r *Run) describe(ctx context.Context, d *workflowservice.DescribeWorkflowExecutionResponse) error {
@@ -140,85 +171,132 @@ func (r *Run) describe(ctx context.Context, d *workflowservice.DescribeWorkflowE
 	case enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED:
 		r.Status, r.Ended = records.StatusCancelled, info.GetCloseTime().AsTime()
 	case enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED:
-		r.ended("the workflow was terminated in Temporal")
-		r.Ended = info.GetCloseTime().AsTime()
+		r.failed("the workflow was terminated in Temporal", info.GetCloseTime().AsTime())
 	case enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
-		r.ended("the workflow timed out in Temporal")
-		r.Ended = info.GetCloseTime().AsTime()
+		r.failed("the workflow timed out in Temporal", info.GetCloseTime().AsTime())
 	default:
 		// It ended, and its end.json was written before: it came between the two reads.
-		if end, err := records.LoadEnd(ctx, r.reader.store, r.Flow, r.Run.Run); err == nil {
-			r.end, r.Status, r.Ended, r.Failure = &end, end.Status, end.Ended, end.Failure
-			return nil
+		end, err := records.LoadEnd(ctx, r.reader.store, r.Flow, r.Run.Run)
+		switch {
+		case err == nil:
+			r.finish(end)
+		case errors.Is(err, artifacts.ErrNotFound):
+			r.failed("the workflow ended in Temporal before it could write down how", info.GetCloseTime().AsTime())
+		default:
+			return err
 		}
-		r.ended("the workflow failed in Temporal before it could write down how the run ended")
-		r.Ended = info.GetCloseTime().AsTime()
 	}
 	return nil
 }
 
-func (r *Run) ended(why string) {
-	r.Status = records.StatusFailed
+// failed is the end of a run that could not write its end itself.
+func (r *Run) failed(why string, ended time.Time) {
+	r.Status, r.Ended = records.StatusFailed, ended
 	r.Failure = &policies.Failure{Class: policies.Unknown, Message: why, Flow: r.Flow, Run: r.Run.Run}
 }
 
+// Duration is how long the run took, or takes so far. It is zero when a run without a known end is not known to run.
+func (r *Run) Duration() time.Duration {
+	switch {
+	case !r.Ended.IsZero():
+		return max(r.Ended.Sub(r.Started), 0)
+	case r.Status == records.StatusRunning:
+		return max(time.Since(r.Started), 0)
+	}
+	return 0
+}
+
+// IDs lists the ids of a flow's runs, newest first, without reading the runs. Only the documents of runs whose ids do
+// not tell their time, because people chose them, are read. An unknown flow is [ErrNotFound].
+func (r *Reader) IDs(ctx context.Context, flowName string) ([]string, error) {
+	if why := checkName(flowName); why != "" {
+		return nil, fmt.Errorf("%w flow %q: %s", ErrPathspec, flowName, why)
+	}
+	ids, err := r.dirs(ctx, records.FlowPrefix(flowName))
+	if err != nil {
+		return nil, err
+	}
+	started := make(map[string]time.Time, len(ids))
+	for _, id := range ids {
+		t, ok := timeOf(id)
+		if !ok {
+			doc, err := records.LoadRun(ctx, r.store, flowName, id)
+			switch {
+			case errors.Is(err, artifacts.ErrNotFound):
+				continue // what is left of a run that could not start
+			case err == nil:
+				t = doc.Started
+			case !unreadable(err): // which comes last, with its error
+				return nil, err
+			}
+		}
+		started[id] = t
+	}
+	ids = slices.DeleteFunc(ids, func(id string) bool { _, ok := started[id]; return !ok })
+	if len(ids) == 0 {
+		return nil, fmt.Errorf("flow %q: %w in %s (it has no runs)", flowName, ErrNotFound, r.store)
+	}
+	slices.SortStableFunc(ids, func(a, b string) int {
+		// Ids tell milliseconds, documents nanoseconds.
+		x, y := started[a].Truncate(time.Millisecond), started[b].Truncate(time.Millisecond)
+		return cmp.Or(y.Compare(x), strings.Compare(b, a))
+	})
+	return ids, nil
+}
+
 // Runs yields a flow's runs, newest first, without reading more than the caller takes.
-// It yields one error and stops when the store fails; an unknown flow is [ErrNotFound].
+// It yields one error and stops when the store fails; an unknown flow is [ErrNotFound]. A run whose documents are damaged
+// or too new yields its own error, and whoever goes on gets the older ones.
 func (r *Reader) Runs(ctx context.Context, flowName string) iter.Seq2[*Run, error] {
 	return func(yield func(*Run, error) bool) {
-		ids, err := r.dirs(ctx, records.FlowPrefix(flowName))
-		if err == nil && len(ids) == 0 {
-			err = fmt.Errorf("flow %q: %w in %s (it has no runs)", flowName, ErrNotFound, r.store)
-		}
+		ids, err := r.IDs(ctx, flowName)
 		if err != nil {
 			yield(nil, err)
 			return
 		}
-		// Ids that Stepwell makes begin with the time, so their order is the order of time. Ids that
-		// people chose come where their name puts them.
-		for _, id := range slices.Backward(ids) {
+		for _, id := range ids {
 			run, err := r.Run(ctx, flowName, id)
-			if errors.Is(err, ErrNotFound) {
+			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrPathspec) {
 				continue // a folder without run.json: what is left of a run that could not start
 			}
-			if !yield(run, err) || err != nil {
+			if !yield(run, err) || err != nil && !unreadable(err) {
 				return
 			}
 		}
 	}
 }
 
-// Find reads the run that a pathspec names: "Flow/run", or "Flow/latest" for the newest.
-func (r *Reader) Find(ctx context.Context, pathspec string) (*Run, error) {
-	flowName, id, ok := strings.Cut(pathspec, "/")
-	if !ok || flowName == "" || id == "" || strings.Contains(id, "/") {
-		return nil, fmt.Errorf("%q does not name a run (write Flow/run, or Flow/latest)", pathspec)
-	}
-	if id == "latest" {
-		return r.Latest(ctx, flowName, func(*Run) bool { return true })
-	}
-	return r.Run(ctx, flowName, id)
+// unreadable says that an error is of one document, not of the store.
+func unreadable(err error) bool {
+	return errors.Is(err, artifacts.ErrCorrupt) || errors.Is(err, records.ErrNewer)
 }
 
-// Latest returns the newest run that match accepts, by the time it was started.
+// Find reads the run that a pathspec names: "Flow/run", or "Flow/latest" for the newest.
+// A text that names no run is [ErrPathspec].
+func (r *Reader) Find(ctx context.Context, pathspec string) (*Run, error) {
+	p, err := ParsePathspec(pathspec)
+	switch {
+	case err != nil:
+		return nil, err
+	case p.Run == "" || p.Task != "":
+		return nil, fmt.Errorf("%w pathspec %q: it does not name a run (write Flow/run, or Flow/%s)", ErrPathspec, pathspec, LatestRun)
+	case p.Run == LatestRun:
+		return r.Latest(ctx, p.Flow, func(*Run) bool { return true })
+	}
+	return r.Run(ctx, p.Flow, p.Run)
+}
+
+// Latest returns the newest run that match accepts.
 func (r *Reader) Latest(ctx context.Context, flowName string, match func(*Run) bool) (*Run, error) {
-	var newest *Run
 	for run, err := range r.Runs(ctx, flowName) {
 		if err != nil {
 			return nil, err
 		}
-		if match(run) && (newest == nil || run.Started.After(newest.Started)) {
-			newest = run
-		}
-		// Past a generated id, only older ones follow, unless somebody chose ids of their own.
-		if newest != nil && GeneratedID(newest.Run.Run) && GeneratedID(run.Run.Run) {
-			break
+		if match(run) {
+			return run, nil
 		}
 	}
-	if newest == nil {
-		return nil, fmt.Errorf("flow %q: %w: no such run", flowName, ErrNotFound)
-	}
-	return newest, nil
+	return nil, fmt.Errorf("flow %q: %w: no such run in %s", flowName, ErrNotFound, r.store)
 }
 
 // Owner is the run that has the records of a step: the run itself, or the one that the step was reused from.

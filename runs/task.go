@@ -1,13 +1,16 @@
 package runs
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
@@ -26,6 +29,8 @@ const (
 	Caught     State = "caught"
 	Failed     State = "failed"
 	Cancelled  State = "cancelled"
+	// Unfinished tasks were begun in a run whose status is [Unknown]: they may be running or not.
+	Unfinished State = "unfinished"
 )
 
 // Step is a step of a run with its tasks.
@@ -62,10 +67,7 @@ func (t *Task) Reused() bool { return t.Owner != t.run.Run.Run }
 func (r *Run) Steps(ctx context.Context) ([]*Step, error) {
 	names := r.Plan.Steps()
 	steps := make([]*Step, 0, len(names))
-	tried, err := r.tried(ctx)
-	if err != nil {
-		return nil, err
-	}
+	tried := sync.OnceValues(func() (map[string]bool, error) { return r.tried(ctx) })
 	for _, name := range names {
 		s, err := r.step(ctx, name, tried)
 		if err != nil {
@@ -76,18 +78,15 @@ func (r *Run) Steps(ctx context.Context) ([]*Step, error) {
 	return steps, nil
 }
 
-// tried names the tasks that left a ledger entry in this run.
+// tried names the steps that have failed attempts in this run. One listing of the steps is enough for that.
 func (r *Run) tried(ctx context.Context) (map[string]bool, error) {
-	out := map[string]bool{}
-	prefix := records.RunPrefix(r.Flow, r.Run.Run) + "attempts/"
-	for info, err := range r.reader.store.List(ctx, prefix) {
-		if err != nil {
-			return nil, err
-		}
-		step, index := path.Split(path.Dir(strings.TrimPrefix(info.Key, prefix)))
-		if x, err := flow.ParseIndex(index); err == nil {
-			out[flow.TaskName(strings.TrimSuffix(step, "/"), x)] = true
-		}
+	names, err := r.reader.dirs(ctx, records.RunPrefix(r.Flow, r.Run.Run)+"attempts/")
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]bool, len(names))
+	for _, name := range names {
+		out[name] = true
 	}
 	return out, nil
 }
@@ -97,15 +96,13 @@ func (r *Run) Step(ctx context.Context, name string) (*Step, error) {
 	if _, ok := r.Plan.Step(name); !ok {
 		return nil, fmt.Errorf("step %q: %w in run %s (it has %s)", name, ErrNotFound, r.Pathspec(), strings.Join(r.Plan.Steps(), ", "))
 	}
-	tried, err := r.tried(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return r.step(ctx, name, tried)
+	return r.step(ctx, name, func() (map[string]bool, error) { return r.tried(ctx) })
 }
 
-func (r *Run) step(ctx context.Context, name string, tried map[string]bool) (*Step, error) {
+// step reads a step. It asks which steps were tried only when nothing else tells.
+func (r *Run) step(ctx context.Context, name string, tried func() (map[string]bool, error)) (*Step, error) {
 	t := &Task{Step: name, State: NotStarted, Owner: r.Owner(name), run: r}
+	s := &Step{Name: name, Tasks: []*Task{t}}
 	_, rec, err := records.FindTask(ctx, r.reader.store, r.Flow, t.Owner, name, nil)
 	switch {
 	case err == nil:
@@ -113,30 +110,43 @@ func (r *Run) step(ctx context.Context, name string, tried map[string]bool) (*St
 		if rec.Outcome == records.Caught {
 			t.State = Caught
 		}
-		return &Step{Name: name, Tasks: []*Task{t}}, nil
+		return s, nil
 	case !errors.Is(err, artifacts.ErrNotFound):
 		return nil, err
 	}
 	if p, ok := r.pending[t.Name()]; ok {
 		t.Pending, t.State = &p, Running
-	} else if r.Failure != nil && r.Failure.Step == name {
+		return s, nil
+	}
+	if r.Failure != nil && r.Failure.Step == name {
 		t.State = Failed
-	} else if tried[t.Name()] {
+		return s, nil
+	}
+	began, err := tried()
+	if err != nil {
+		return nil, err
+	}
+	if began[name] {
 		switch r.Status {
-		case records.StatusRunning, Unknown:
+		case records.StatusRunning:
 			t.State = Running
 		case records.StatusCancelled:
 			t.State = Cancelled
+		case Unknown:
+			t.State = Unfinished
 		default:
 			t.State = Failed
 		}
 	}
-	return &Step{Name: name, Tasks: []*Task{t}}, nil
+	return s, nil
 }
 
 // Task returns one task by its name, like "fit" or "fit[3]". One that is not there is [ErrNotFound].
 func (r *Run) Task(ctx context.Context, name string) (*Task, error) {
-	step, _, _ := strings.Cut(name, "[")
+	step, _, err := flow.ParseTaskName(name)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrPathspec, err)
+	}
 	s, err := r.Step(ctx, step)
 	if err != nil {
 		return nil, err
@@ -172,19 +182,17 @@ func (t *Task) Attempts(ctx context.Context) ([]Attempt, error) {
 		return nil, err
 	}
 	// An attempt that could write its entry only after the task was done by another is no news.
-	if t.Record != nil {
-		if t.Record.Outcome == records.Completed {
-			ledger = slices.DeleteFunc(ledger, func(a records.Attempt) bool { return a.Attempt >= t.Record.Attempt })
-			ledger = append(ledger, records.Attempt{
-				Attempt: t.Record.Attempt, Outcome: t.Record.Outcome, Worker: t.Record.Worker, Started: t.Record.Started, Ended: t.Record.Ended,
-			})
-		}
+	if t.Record != nil && t.Record.Outcome == records.Completed {
+		ledger = slices.DeleteFunc(ledger, func(a records.Attempt) bool { return a.Attempt >= t.Record.Attempt })
+		ledger = append(ledger, records.Attempt{
+			Attempt: t.Record.Attempt, Outcome: t.Record.Outcome, Worker: t.Record.Worker, Started: t.Record.Started, Ended: t.Record.Ended,
+		})
 	}
 	out := make([]Attempt, len(ledger))
 	for i, a := range ledger {
 		out[i].Attempt = a
 		if i > 0 && !a.Started.IsZero() && !ledger[i-1].Ended.IsZero() {
-			out[i].Waited = a.Started.Sub(ledger[i-1].Ended)
+			out[i].Waited = max(a.Started.Sub(ledger[i-1].Ended), 0) // workers' clocks differ
 		}
 	}
 	return out, nil
@@ -223,6 +231,28 @@ func (t *Task) Content(ctx context.Context, name string) (artifacts.Entry, []byt
 	return e, b, nil
 }
 
+// Open streams an artifact's encoded content, which is the content itself for a file, text and bytes. The reader
+// verifies it: [artifacts.ErrCorrupt] comes in place of io.EOF if it was damaged. The caller closes it.
+func (t *Task) Open(ctx context.Context, name string) (artifacts.Entry, io.ReadCloser, error) {
+	e, err := t.Artifact(name)
+	if err != nil {
+		return e, nil, err
+	}
+	store := t.run.reader.store
+	if e.Inline != nil || e.Size == 0 {
+		b, err := store.Content(ctx, e)
+		if err != nil {
+			return e, nil, fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
+		}
+		return e, io.NopCloser(bytes.NewReader(b)), nil
+	}
+	content, err := store.OpenBlob(ctx, e.Digest)
+	if err != nil {
+		return e, nil, fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
+	}
+	return e, content, nil
+}
+
 // Load reads an artifact of a finished task into a T, which is the type of the state's field or one
 // that can hold the same content.
 func Load[T any](ctx context.Context, t *Task, name string) (T, error) {
@@ -255,6 +285,8 @@ type Log struct {
 	// Catch says that the catch function wrote it.
 	Catch bool
 	Lines []records.LogLine
+	// Raw is the log as it is stored: a JSON object per line.
+	Raw []byte
 }
 
 // Logs reads the logs of all attempts that wrote any, oldest first.
@@ -273,6 +305,7 @@ func (t *Task) Logs(ctx context.Context) ([]Log, error) {
 		if err != nil {
 			return nil, err
 		}
+		l.Raw = b
 		for line := range strings.Lines(string(b)) {
 			l.Lines = append(l.Lines, records.ReadLogLine([]byte(strings.TrimSuffix(line, "\n"))))
 		}
@@ -297,6 +330,9 @@ func (t *Task) Cards(ctx context.Context) ([]string, error) {
 
 // Card reads a card, a whole HTML page.
 func (t *Task) Card(ctx context.Context, name string) ([]byte, error) {
+	if why := checkName(name); why != "" {
+		return nil, fmt.Errorf("%w card %q: %s", ErrPathspec, name, why)
+	}
 	b, err := t.run.reader.store.GetDoc(ctx, records.CardKey(t.run.Flow, t.Owner, t.Step, t.Index, name))
 	if errors.Is(err, artifacts.ErrNotFound) {
 		names, _ := t.Cards(ctx)

@@ -1,0 +1,297 @@
+package stepwell
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+)
+
+func (c *command) whyCmd() *cobra.Command {
+	return c.withJSON(&cobra.Command{
+		Use: "why FLOW/RUN[/STEP]", Short: "Explain what failed first, each attempt and its delay, and what to do next",
+		Example: c.examples(
+			"why FLOW/latest               why the newest run failed, or what it caught",
+			"why FLOW/latest/STEP          what happened to one step"),
+		Args: exactly("a run or a task (Flow/run, Flow/latest, Flow/run/step)"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			ctx := cmd.Context()
+			_, run, task, done, err := c.open(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			defer done()
+			doc, err := c.explain(ctx, run, task)
+			if err != nil {
+				return err
+			}
+			if c.set.json {
+				return c.printJSON(doc)
+			}
+			for _, line := range doc.Explanation {
+				fmt.Fprintln(c.io.Out, line)
+			}
+			if len(doc.Next) > 0 {
+				fmt.Fprintln(c.io.Out, "\nNext:")
+				for _, line := range doc.Next {
+					fmt.Fprintln(c.io.Out, "  "+line)
+				}
+			}
+			return nil
+		},
+	})
+}
+
+// explain says why a run, or one task of it, is as it is.
+func (c *command) explain(ctx context.Context, run *runs.Run, task *runs.Task) (*whyDocument, error) {
+	doc := &whyDocument{Pathspec: run.Pathspec(), Status: run.Status, Failure: run.Failure, Caught: []taskDocument{}, Next: []string{}}
+	steps, err := run.Steps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var finished []string
+	for _, s := range steps {
+		for _, t := range s.Tasks {
+			if t.Record != nil {
+				finished = append(finished, t.Name())
+			}
+			wanted := t.State == runs.Caught || run.Failure != nil && run.Failure.Step == t.Step
+			if task != nil {
+				wanted = t.Name() == task.Name()
+			}
+			if !wanted {
+				continue
+			}
+			d, _, err := documentTask(ctx, run, t)
+			if err != nil {
+				return nil, err
+			}
+			switch {
+			case t.State == runs.Caught:
+				doc.Caught = append(doc.Caught, d)
+			default:
+				doc.Task = &d
+			}
+		}
+	}
+	e := &explanation{}
+	if task != nil {
+		doc.Pathspec, doc.Failure = task.Pathspec(), nil
+		e.task(task, doc)
+		if doc.Task != nil {
+			doc.Failure = doc.Task.Failure
+		}
+	} else {
+		e.run(run, doc, finished)
+	}
+	doc.Explanation = e.sentences
+	c.next(run, task, doc)
+	return doc, nil
+}
+
+// explanation collects sentences.
+type explanation struct{ sentences []string }
+
+func (e *explanation) say(format string, args ...any) {
+	e.sentences = append(e.sentences, fmt.Sprintf(format, args...))
+}
+
+func (e *explanation) run(run *runs.Run, doc *whyDocument, finished []string) {
+	spec := clean(run.Pathspec())
+	after := ""
+	if d := run.Duration(); d > 0 {
+		after = " after " + briefly(d)
+	}
+	switch run.Status {
+	case records.StatusCompleted:
+		if len(doc.Caught) == 0 {
+			e.say("%s completed%s. Nothing failed for good.", spec, after)
+		} else {
+			e.say("%s completed%s. %s caught.", spec, after, wasWere(len(doc.Caught), "failure"))
+		}
+	case records.StatusFailed:
+		e.say("%s failed%s.", spec, after)
+		if f := run.Failure; f == nil || f.Task == "" {
+			e.say("The reason: %s.", failureText(f))
+		} else {
+			e.say("Step %q failed first: %s.", clean(f.Task), clean(f.Message))
+		}
+	case records.StatusCancelled:
+		e.say("%s was cancelled%s. That is no failure: somebody asked for it.", spec, after)
+	case records.StatusRunning:
+		e.say("%s is running. It has not failed.", spec)
+	case runs.Unknown:
+		e.say("%s has not ended as far as the store knows, and Temporal could not be asked whether it runs.", spec)
+	}
+	if f := run.Failure; f != nil {
+		e.class(f)
+	}
+	if doc.Task != nil {
+		e.attempts(*doc.Task)
+	}
+	for _, t := range doc.Caught {
+		e.caught(t)
+	}
+	if run.Status != records.StatusCompleted && len(finished) > 0 {
+		e.say("Finished and kept: %s.", clean(strings.Join(finished, ", ")))
+	}
+}
+
+func (e *explanation) task(task *runs.Task, doc *whyDocument) {
+	if len(doc.Caught) > 0 {
+		e.caught(doc.Caught[0])
+		return
+	}
+	t := *doc.Task
+	name := clean(t.Pathspec)
+	switch t.State {
+	case runs.Completed:
+		e.say("%s completed on attempt %d.", name, task.Record.Attempt)
+	case runs.NotStarted:
+		e.say("%s has not started. The run is %s.", name, clean(string(doc.Status)))
+	case runs.Running, runs.Unfinished, runs.Cancelled, runs.Failed, runs.Caught:
+		e.say("%s is %s.", name, t.State)
+		if t.Failure != nil {
+			e.say("Its latest failure: %s.", clean(t.Failure.Message))
+			e.class(t.Failure)
+		}
+	}
+	if t.ReusedFrom != "" {
+		e.say("It was not run again: it was reused from run %s.", clean(t.ReusedFrom))
+	}
+	e.attempts(t)
+}
+
+func (e *explanation) caught(t taskDocument) {
+	message := "its failure was not recorded"
+	if t.Failure != nil {
+		message = clean(t.Failure.Message)
+	}
+	e.say("The failure of step %q was caught, and its catch function stood in for it: %s.", clean(t.Task), message)
+	if t.Failure != nil {
+		e.class(t.Failure)
+	}
+	e.attempts(t)
+}
+
+// class says what a failure's class means.
+func (e *explanation) class(f *policies.Failure) {
+	meaning := map[policies.Class]string{
+		policies.Transient:   "it was expected to pass by itself, and did not within the attempts that the step has",
+		policies.RateLimited: "the other side asked for fewer or later calls",
+		policies.TimedOut:    "it took longer than it may",
+		policies.Lost:        "the worker that ran it stopped, was killed or was cut off; the step's own code reported nothing",
+		policies.Invalid:     "the input is wrong and stays wrong, so it is never tried again",
+		policies.Denied:      "credentials or rights are missing, so it is never tried again",
+		policies.Permanent:   "the step's code said that trying again is of no use",
+		policies.Bug:         "the step's code panicked",
+		policies.Cancelled:   "the run was cancelled",
+		policies.Unknown:     "no rule knows this error",
+	}
+	text := fmt.Sprintf("Class %s", clean(string(f.Class)))
+	if m, ok := meaning[f.Class]; ok {
+		text += ": " + m
+	}
+	if f.Type != "" {
+		text += fmt.Sprintf(" (the error's type is %s)", clean(f.Type))
+	}
+	e.say("%s.", text)
+}
+
+// attempts tells each attempt with its delay. A task without a failed attempt needs no words.
+func (e *explanation) attempts(t taskDocument) {
+	if !slices.ContainsFunc(t.Attempts, func(a attemptDocument) bool { return a.Outcome != records.Completed }) {
+		return
+	}
+	lost := 0
+	for _, a := range t.Attempts {
+		if a.Outcome == records.Lost {
+			lost++
+		}
+	}
+	e.say("Step %q had %s of at most %d:", clean(t.Task), plural(len(t.Attempts), "attempt"), t.MaximumAttempts)
+	for i, a := range t.Attempts {
+		text := fmt.Sprintf("  attempt %d", a.Attempt)
+		if !a.Started.IsZero() {
+			text += " at " + clock(a.Started)
+		}
+		if a.WaitedSeconds > 0 {
+			text += fmt.Sprintf(", %s after the one before,", briefly(seconds(a.WaitedSeconds)))
+		}
+		switch a.Outcome {
+		case records.Lost:
+			text += " was lost with its worker"
+			if a.Worker != "" {
+				text += " " + clean(a.Worker)
+			}
+		case records.Cancelled:
+			text += " was cancelled"
+		case records.Completed:
+			text += " completed"
+		case records.Failed, records.Caught:
+			text += " failed"
+		}
+		if a.DurationSeconds > 0 {
+			text += " after " + briefly(seconds(a.DurationSeconds))
+		}
+		if f := a.Failure; f != nil {
+			text += fmt.Sprintf(" with class %s: %s", clean(string(f.Class)), clean(f.Message))
+		}
+		e.say("%s", text)
+		switch {
+		case a.DelaySeconds > 0:
+			e.say("    the next attempt was to wait %s: %s", briefly(seconds(a.DelaySeconds)), clean(a.Reason))
+		case a.Reason != "" && i == len(t.Attempts)-1:
+			e.say("    no further attempt: %s", clean(a.Reason))
+		}
+	}
+	if lost > 0 {
+		e.say("%s lost, which does not count against the maximum (look for a crash, too little memory or a machine that went away).",
+			wasWere(lost, "attempt"))
+	}
+}
+
+// next is what to do now.
+func (c *command) next(run *runs.Run, task *runs.Task, doc *whyDocument) {
+	add := func(command, what string) { doc.Next = append(doc.Next, command+"   "+what) }
+	resume := c.hint("resume", run.Pathspec())
+	logs := func(t string) {
+		add(c.hint("logs", run.Pathspec()+"/"+t), "what it logged")
+	}
+	switch {
+	case task != nil:
+		if task.State != runs.NotStarted {
+			logs(task.Name())
+		}
+	case run.Failure != nil && run.Failure.Task != "":
+		logs(run.Failure.Task)
+	}
+	switch run.Status {
+	case records.StatusFailed:
+		what := "a new run that reuses what is finished"
+		if f := run.Failure; f != nil && f.Class == policies.Bug {
+			what = "after the code is fixed: " + what
+		}
+		add(resume, what)
+	case records.StatusCancelled:
+		add(resume, "a new run that reuses what is finished")
+	case runs.Unknown:
+		add(c.hint("attach", run.Pathspec()), "go on with it, or follow it")
+	case records.StatusRunning:
+		add(c.hint("attach", run.Pathspec()), "follow it")
+	case records.StatusCompleted:
+	}
+}
+
+func wasWere(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun + " was"
+	}
+	return fmt.Sprintf("%d %ss were", n, noun)
+}

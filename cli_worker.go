@@ -1,0 +1,101 @@
+package stepwell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+func (c *command) devCmd() *cobra.Command {
+	var taskQueue string
+	cmd := &cobra.Command{
+		Use: "dev", Short: "Run the embedded Temporal server, its Web UI and a worker until interrupted",
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if c.app.Dev == nil {
+				return inputf("this program has no embedded server (set stepwell.App.Dev to devserver.Start)")
+			}
+			if _, configured, err := c.temporalOptions(); err != nil || configured {
+				return errors.Join(err, inputf("a Temporal server is configured, dev is for the embedded one (unset TEMPORAL_ADDRESS and --address, or use worker)"))
+			}
+			return c.work(cmd.Context(), WorkerOptions{TaskQueue: taskQueue})
+		},
+	}
+	cmd.Flags().StringVar(&taskQueue, "task-queue", DefaultTaskQueue, "task queue of the worker")
+	return cmd
+}
+
+func (c *command) workerCmd() *cobra.Command {
+	var o WorkerOptions
+	cmd := &cobra.Command{
+		Use: "worker", Short: "Run a worker until it is told to stop; SIGTERM drains it",
+		Args: exactly(),
+		RunE: func(cmd *cobra.Command, _ []string) error { return c.work(cmd.Context(), o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.TaskQueue, "task-queue", DefaultTaskQueue, "task queue to poll")
+	f.IntVar(&o.MaxConcurrent, "max-concurrent", 0, "how many steps run at once (default 4 per processor, at least 16)")
+	f.DurationVar(&o.Drain, "drain", 25*time.Second, "how long running steps may go on after SIGTERM")
+	return cmd
+}
+
+func (c *command) work(ctx context.Context, o WorkerOptions) error {
+	if err := checkFlows(c.app.Flows); err != nil {
+		return err
+	}
+	if o.MaxConcurrent < 0 || o.Drain < 0 {
+		return inputf("--max-concurrent and --drain cannot be negative")
+	}
+	s, err := c.connect(ctx, o.TaskQueue)
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	o.Log = c.stepLog()
+	w, err := NewWorker(s.temporal, s.store, o, c.app.Flows...)
+	if err != nil {
+		return err
+	}
+	if err := w.Start(); err != nil {
+		return &unusableError{fmt.Errorf("start the worker: %w", err)}
+	}
+	if s.webUI != "" {
+		fmt.Fprintf(c.io.Out, "Temporal server %s\nTemporal Web UI %s\n", s.dev.Address, s.webUI)
+	}
+	fmt.Fprintf(c.io.Out, "worker for %s polls task queue %q, store %s\n", strings.Join(c.app.names(), ", "), o.TaskQueue, s.store)
+	<-ctx.Done()
+	fmt.Fprintln(c.io.Out, "stopping: running steps may finish")
+	w.Stop()
+	return nil
+}
+
+// startWorker runs a worker for all flows in this process.
+func (c *command) startWorker(s *session, taskQueue string, log slog.Handler) (stop func(), _ error) {
+	w, err := NewWorker(s.temporal, s.store, WorkerOptions{TaskQueue: taskQueue, Drain: 2 * time.Second, Log: log}, c.app.Flows...)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.Start(); err != nil {
+		return nil, &unusableError{fmt.Errorf("start the worker: %w", err)}
+	}
+	return w.Stop, nil
+}
+
+// stepLog shows what the steps of any run log.
+func (c *command) stepLog() slog.Handler { return newLineHandler(&c.term.err, c.term.err.style, true) }
+
+// followedLog hands what the steps of a followed run log to its follower.
+func (c *command) followedLog() slog.Handler { return &lineHandler{emit: c.lines.add} }
+
+// warnUnpolled says at once that nothing would happen, instead of waiting in silence.
+func (c *command) warnUnpolled(ctx context.Context, s *session, taskQueue string) {
+	polled, err := s.client.Polled(ctx, taskQueue)
+	if err == nil && !polled {
+		fmt.Fprintf(c.io.Err, "warning: no worker polls task queue %q, so nothing runs until one does (start one: worker --task-queue %s)\n", taskQueue, taskQueue)
+	}
+}

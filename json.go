@@ -1,0 +1,300 @@
+package stepwell
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+)
+
+// This file holds what --json prints. Scripts rely on the names of the fields: they may get company, but they stay.
+// Times are RFC 3339, durations are seconds, what is not known is left out.
+
+// runDocument is a run: of show, run, resume, attach, and without its tasks of list.
+type runDocument struct {
+	Pathspec        string            `json:"pathspec"`
+	Flow            string            `json:"flow"`
+	Run             string            `json:"run"`
+	Status          records.Status    `json:"status"`
+	Started         time.Time         `json:"started"`
+	Ended           time.Time         `json:"ended,omitzero"`
+	DurationSeconds float64           `json:"duration_seconds,omitempty"`
+	User            string            `json:"user,omitempty"`
+	Tags            []string          `json:"tags,omitempty"`
+	Params          map[string]string `json:"params,omitempty"`
+	// Origin is the run that this one was resumed from, Root the first of a chain of resumes.
+	Origin     string `json:"origin,omitempty"`
+	Root       string `json:"root"`
+	Code       string `json:"code,omitempty"`
+	WorkflowID string `json:"workflow_id"`
+	TaskQueue  string `json:"task_queue"`
+	Namespace  string `json:"namespace,omitempty"`
+	Store      string `json:"store"`
+	// Failure is the first failure of a failed run.
+	Failure *policies.Failure `json:"failure,omitempty"`
+	// Tasks are in the order of the plan, those that have not started included.
+	Tasks []taskDocument `json:"tasks,omitempty"`
+}
+
+// taskDocument is a task: of show.
+type taskDocument struct {
+	Pathspec string     `json:"pathspec"`
+	Step     string     `json:"step"`
+	Task     string     `json:"task"`
+	Index    flow.Index `json:"index,omitempty"`
+	State    runs.State `json:"state"`
+	// ReusedFrom is the run that a resumed run took the task over from.
+	ReusedFrom string    `json:"reused_from,omitempty"`
+	Started    time.Time `json:"started,omitzero"`
+	Ended      time.Time `json:"ended,omitzero"`
+	// DurationSeconds is from the start of the first attempt to the end, the waits between attempts included.
+	DurationSeconds float64           `json:"duration_seconds,omitempty"`
+	MaximumAttempts int               `json:"maximum_attempts"`
+	Attempts        []attemptDocument `json:"attempts"`
+	Pending         *pendingDocument  `json:"pending,omitempty"`
+	// Failure is what the task failed with, also when it was caught.
+	Failure *policies.Failure `json:"failure,omitempty"`
+	// Set names the artifacts that the task set.
+	Set []string `json:"set,omitempty"`
+	// Artifacts is the whole state after the task, and Cards names its cards: both only when one task is shown.
+	Artifacts []artifactDocument `json:"artifacts,omitempty"`
+	Cards     []string           `json:"cards,omitempty"`
+}
+
+// attemptDocument is one try of a task.
+type attemptDocument struct {
+	Attempt         int             `json:"attempt"`
+	Outcome         records.Outcome `json:"outcome"`
+	Worker          string          `json:"worker,omitempty"`
+	Started         time.Time       `json:"started,omitzero"`
+	Ended           time.Time       `json:"ended,omitzero"`
+	DurationSeconds float64         `json:"duration_seconds,omitempty"`
+	// WaitedSeconds is how long after the end of the attempt before this one started.
+	WaitedSeconds float64           `json:"waited_seconds,omitempty"`
+	Failure       *policies.Failure `json:"failure,omitempty"`
+	// CodeFailure says that the attempt counts against the step's maximum.
+	CodeFailure bool `json:"code_failure,omitempty"`
+	// DelaySeconds is the wait that was chosen before the next attempt; Reason says why, or why there is none.
+	DelaySeconds float64 `json:"delay_seconds,omitempty"`
+	Reason       string  `json:"reason,omitempty"`
+}
+
+// pendingDocument is what Temporal says of a task that has not ended.
+type pendingDocument struct {
+	Attempt int               `json:"attempt"`
+	Running bool              `json:"running"`
+	Catch   bool              `json:"catch,omitempty"`
+	Started time.Time         `json:"started,omitzero"`
+	Next    time.Time         `json:"next,omitzero"`
+	Done    int64             `json:"done,omitempty"`
+	Total   int64             `json:"total,omitempty"`
+	Failure *policies.Failure `json:"failure,omitempty"`
+}
+
+// artifactDocument describes an artifact.
+type artifactDocument struct {
+	Name   string           `json:"name"`
+	Type   string           `json:"type"`
+	Codec  string           `json:"codec"`
+	Size   int64            `json:"size"`
+	Digest artifacts.Digest `json:"digest"`
+	// SetBy is the task that set it, as "run/task".
+	SetBy string `json:"set_by,omitempty"`
+	// File is the name of a file.
+	File    string `json:"file,omitempty"`
+	Preview string `json:"preview"`
+}
+
+// flowDocument is a flow of list.
+type flowDocument struct {
+	Flow   string       `json:"flow"`
+	Runs   int          `json:"runs"`
+	Latest *runDocument `json:"latest,omitempty"`
+}
+
+// whyDocument is what why says.
+type whyDocument struct {
+	Pathspec string         `json:"pathspec"`
+	Status   records.Status `json:"status"`
+	// Failure is what the run failed with first; Task is the task of it with its attempts.
+	Failure *policies.Failure `json:"failure,omitempty"`
+	Task    *taskDocument     `json:"task,omitempty"`
+	// Caught are the tasks whose failure was caught.
+	Caught []taskDocument `json:"caught"`
+	// Explanation is the text that why prints, a sentence each, and Next the commands that help.
+	Explanation []string `json:"explanation"`
+	Next        []string `json:"next"`
+}
+
+// logDocument is a line of logs.
+type logDocument struct {
+	Time    time.Time      `json:"time,omitzero"`
+	Level   string         `json:"level,omitempty"`
+	Task    string         `json:"task"`
+	Attempt int            `json:"attempt"`
+	Catch   bool           `json:"catch,omitempty"`
+	Message string         `json:"message"`
+	Attrs   map[string]any `json:"attrs,omitempty"`
+}
+
+// valueDocument is an artifact of dump. Value is left out when it is larger than what was asked for.
+type valueDocument struct {
+	Name   string           `json:"name"`
+	Type   string           `json:"type"`
+	Size   int64            `json:"size"`
+	Digest artifacts.Digest `json:"digest"`
+	File   string           `json:"file,omitempty"`
+	Value  any              `json:"value,omitempty"`
+	// Omitted says why there is no value.
+	Omitted string `json:"omitted,omitempty"`
+}
+
+// checkDocument is a flow of check.
+type checkDocument struct {
+	Flow   string   `json:"flow"`
+	OK     bool     `json:"ok"`
+	Steps  int      `json:"steps"`
+	Params int      `json:"params"`
+	Errors []string `json:"errors,omitempty"`
+}
+
+// cardDocument is a card of a task.
+type cardDocument struct {
+	Pathspec string `json:"pathspec"`
+	Name     string `json:"name"`
+	// Path is the card's file, where the store is a directory or the card was written to a file.
+	Path string `json:"path,omitempty"`
+}
+
+// documentFacts describes a run without its tasks.
+func documentFacts(r *runs.Run, store *artifacts.Store) runDocument {
+	return runDocument{
+		Pathspec: r.Pathspec(), Flow: r.Flow, Run: r.Run.Run, Status: r.Status, Started: r.Started, Ended: r.Ended,
+		DurationSeconds: r.Duration().Seconds(), User: r.User, Tags: r.Tags, Params: r.Params, Origin: r.Origin, Root: r.Root,
+		Code: r.Code, WorkflowID: r.WorkflowID, TaskQueue: r.TaskQueue, Namespace: r.Namespace, Store: store.String(), Failure: r.Failure,
+	}
+}
+
+// documentRun describes a run with its tasks.
+func documentRun(ctx context.Context, r *runs.Run, store *artifacts.Store) (runDocument, error) {
+	doc := documentFacts(r, store)
+	steps, err := r.Steps(ctx)
+	if err != nil {
+		return doc, err
+	}
+	for _, s := range steps {
+		for _, t := range s.Tasks {
+			task, _, err := documentTask(ctx, r, t)
+			if err != nil {
+				return doc, err
+			}
+			doc.Tasks = append(doc.Tasks, task)
+		}
+	}
+	return doc, nil
+}
+
+// documentTask describes a task with its attempts, and returns those too.
+func documentTask(ctx context.Context, r *runs.Run, t *runs.Task) (taskDocument, []runs.Attempt, error) {
+	doc := taskDocument{
+		Pathspec: t.Pathspec(), Step: t.Step, Task: t.Name(), Index: t.Index, State: t.State,
+		MaximumAttempts: maximumAttempts(r.Plan, t.Step), Attempts: []attemptDocument{},
+	}
+	if t.Reused() {
+		doc.ReusedFrom = t.Owner
+	}
+	if t.State == runs.NotStarted {
+		return doc, nil, nil
+	}
+	attempts, err := t.Attempts(ctx)
+	if err != nil {
+		return doc, nil, err
+	}
+	for _, a := range attempts {
+		d := attemptDocument{
+			Attempt: a.Attempt.Attempt, Outcome: a.Outcome, Worker: a.Worker, Started: a.Started, Ended: a.Ended,
+			WaitedSeconds: a.Waited.Seconds(), Failure: a.Failure, CodeFailure: a.CountsAsCodeFailure,
+			DelaySeconds: a.Delay.Seconds(), Reason: a.Reason,
+		}
+		if !a.Started.IsZero() && !a.Ended.IsZero() {
+			d.DurationSeconds = a.Ended.Sub(a.Started).Seconds()
+		}
+		doc.Attempts = append(doc.Attempts, d)
+	}
+	doc.Started, doc.Ended = taskTimes(t, attempts)
+	if !doc.Started.IsZero() && !doc.Ended.IsZero() {
+		doc.DurationSeconds = doc.Ended.Sub(doc.Started).Seconds()
+	}
+	if rec := t.Record; rec != nil {
+		doc.Failure, doc.Set = rec.Failure, rec.Changed
+	} else if r.Failure != nil && r.Failure.Step == t.Step {
+		doc.Failure = r.Failure
+	} else if n := len(attempts); n > 0 {
+		doc.Failure = attempts[n-1].Failure
+	}
+	if p := t.Pending; p != nil {
+		doc.Pending = &pendingDocument{
+			Attempt: p.Attempt, Running: p.Running, Catch: p.Catch, Started: p.Started, Next: p.Next, Done: p.Done, Total: p.Total, Failure: p.Failure,
+		}
+	}
+	return doc, attempts, nil
+}
+
+// taskTimes are when a task's first attempt started and when the task ended, zero where that is not known.
+func taskTimes(t *runs.Task, attempts []runs.Attempt) (started, ended time.Time) {
+	for _, a := range attempts {
+		if !a.Started.IsZero() {
+			started = a.Started
+			break
+		}
+	}
+	switch {
+	case t.Record != nil:
+		if started.IsZero() {
+			started = t.Record.Started
+		}
+		ended = t.Record.Ended
+	case t.Pending == nil && len(attempts) > 0:
+		ended = attempts[len(attempts)-1].Ended
+	}
+	return started, ended
+}
+
+// previewed is the size up to which an artifact that is not inline is read for its preview.
+const previewed = 64 << 10
+
+// documentArtifacts describes the state after a task.
+func documentArtifacts(ctx context.Context, t *runs.Task, width int) ([]artifactDocument, error) {
+	var out []artifactDocument
+	for _, name := range t.Artifacts() {
+		e, err := t.Artifact(name)
+		if err != nil {
+			return nil, err
+		}
+		d := artifactDocument{
+			Name: name, Type: e.Type, Codec: e.Codec, Size: e.Size, Digest: e.Digest, SetBy: e.By, File: e.Name,
+		}
+		var content []byte
+		if e.Size <= previewed && e.Name == "" {
+			_, content, err = t.Content(ctx, name)
+			switch {
+			case errors.Is(err, artifacts.ErrNotFound):
+				d.Preview = "(the content is gone)"
+			case errors.Is(err, artifacts.ErrCorrupt):
+				d.Preview = "(the content is damaged)"
+			case err != nil:
+				return nil, err
+			}
+		}
+		if d.Preview == "" {
+			d.Preview = artifacts.Preview(e, content, width)
+		}
+		out = append(out, d)
+	}
+	return out, nil
+}
