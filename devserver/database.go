@@ -24,6 +24,12 @@ import (
 
 const storeName = sqlite.PluginName
 
+// Result codes of SQLite for a file that is damaged, or none of its own.
+const (
+	sqliteCorrupt = 11
+	sqliteNotADB  = 26
+)
+
 // pragmas of every connection. With the write-ahead log and synchronous=NORMAL a commit costs no fsync: a killed
 // process loses nothing, a power cut may lose the last moments but never damages the file.
 var pragmas = map[string]string{
@@ -42,60 +48,70 @@ type database struct {
 // openDatabase makes sure that the file exists, fits this version and holds the namespace. The caller MUST hold the
 // lock of the directory. It returns the record as it is now on disk.
 func openDatabase(ctx context.Context, dir string) (*database, record, error) {
-	recordPath := filepath.Join(dir, "server.json")
 	db := &database{path: filepath.Join(dir, "temporal.db")}
-	old, err := readRecord(recordPath)
+	rec, err := db.open(ctx, dir)
+	var code interface {
+		error
+		Code() int
+	}
+	if errors.As(err, &code) && (code.Code() == sqliteCorrupt || code.Code() == sqliteNotADB) {
+		err = fmt.Errorf("%q is damaged: %w (%s)", db.path, err, putElsewhere(dir))
+	}
+	return db, rec, err
+}
+
+func (db *database) open(ctx context.Context, dir string) (record, error) {
+	old, err := readRecord(dir)
 	if err != nil {
-		return nil, old, err
+		return old, err
 	}
 	current, err := currentRecord()
 	if err != nil {
-		return nil, old, err
+		return old, err
 	}
 	current.Cluster, current.Port, current.WebUIPort = old.Cluster, old.Port, old.WebUIPort
 
 	conn, err := sql.Open("sqlite", db.dsn())
 	if err != nil {
-		return nil, old, err
+		return old, err
 	}
 	conn.SetMaxOpenConns(1)
 	defer func() { _ = conn.Close() }()
 	var tables int
 	if err := conn.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master").Scan(&tables); err != nil {
-		return nil, old, fmt.Errorf("read %q: %w (is the file damaged? put it elsewhere and start again: artifacts and records are in the store)",
-			db.path, err)
+		return old, fmt.Errorf("read %q: %w", db.path, err)
 	}
 	switch {
 	case tables == 0:
 		// The record is written first: whoever finds tables finds out which version made them.
 		current.Cluster = uuid.NewString()
-		if err := writeJSON(recordPath, current); err != nil {
-			return nil, old, err
+		if err := current.write(dir); err != nil {
+			return old, err
 		}
 		if err := createSchema(ctx, conn, current.Schema); err != nil {
-			return nil, old, fmt.Errorf("create %q: %w", db.path, err)
+			return old, fmt.Errorf("create %q: %w", db.path, err)
 		}
 	default:
 		if reason := old.check(current); reason != "" {
-			return nil, old, incompatible(dir, reason, strings.HasPrefix(reason, "a newer"))
+			return old, incompatible(dir, reason, strings.HasPrefix(reason, "a newer"))
 		}
 		if err := upgradeSchema(ctx, conn, schema.Assets(), old.Schema, current.Schema); err != nil {
-			return nil, old, fmt.Errorf("upgrade %q: %w", db.path, err)
+			return old, fmt.Errorf("upgrade %q: %w", db.path, err)
 		}
 		if old != current {
-			if err := writeJSON(recordPath, current); err != nil {
-				return nil, old, err
+			if err := current.write(dir); err != nil {
+				return old, err
 			}
 		}
 	}
 	if db.generation, err = generationOf(db.path); err != nil {
-		return nil, old, err
+		return old, err
 	}
 	db.clusterID = current.Cluster
 	if err := db.ensureNamespace(ctx); err != nil {
-		return nil, old, fmt.Errorf("namespace %q: %w", namespace, err)
+		return old, fmt.Errorf("namespace %q: %w", namespace, err)
 	}
-	return db, current, nil
+	return current, nil
 }
 
 // uriPath escapes what SQLite would read as the end of the path.

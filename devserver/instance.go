@@ -73,8 +73,8 @@ func launchOn(ctx context.Context, dir string, db *database, rec record, o stepw
 
 	i := &instance{dir: dir, db: db, log: newLogger(o.Logger)}
 	if !o.Headless {
-		// First, because it is the one that can hold its port without serving on it yet.
-		if i.webUI, err = newWebUI(p.frontend, p.webUI); err != nil {
+		// First, because it can hold its port without serving on it yet.
+		if i.webUI, err = listenWebUI(p.webUI); err != nil {
 			return nil, err
 		}
 	}
@@ -83,13 +83,19 @@ func launchOn(ctx context.Context, dir string, db *database, rec record, o stepw
 		return nil, err
 	}
 	i.owner = owner{PID: os.Getpid(), Address: hostPort(p.frontend), Port: p.frontend, Cluster: db.clusterID}
-	rec.Port = p.frontend
+	used := rec
+	used.Port = p.frontend
 	if i.webUI != nil {
-		i.webUI.start()
+		err = i.webUI.serve(p.frontend)
 		i.owner.WebUI, i.owner.WebUIPort = "http://"+hostPort(p.webUI), p.webUI
-		rec.WebUIPort = p.webUI
+		used.WebUIPort = p.webUI
 	}
-	err = errors.Join(writeJSON(filepath.Join(dir, "server.json"), rec), writeJSON(filepath.Join(dir, "server.owner"), i.owner))
+	if err == nil && used != rec {
+		err = used.write(dir)
+	}
+	if err == nil {
+		err = writeJSON(filepath.Join(dir, "server.owner"), i.owner, false)
+	}
 	if err != nil {
 		i.stop()
 		return nil, err

@@ -30,9 +30,10 @@ func newLogger(out *slog.Logger) logger { return logger{out: out, state: &logSta
 
 // logState is what all loggers of one server share.
 type logState struct {
-	mu    sync.Mutex
-	fatal error
-	quiet atomic.Bool
+	mu       sync.Mutex
+	fatal    error
+	building atomic.Bool // the server is under construction, in a goroutine that recovers
+	quiet    atomic.Bool
 }
 
 // setFatal keeps the first message that the server called fatal.
@@ -71,7 +72,8 @@ func (l logger) Panic(msg string, tags ...tag.Tag) {
 	panic(msg)
 }
 
-// Fatal ends the calling goroutine instead of the process: the process is the author's program, not ours.
+// Fatal ends the calling goroutine instead of the process: the process is the author's program, not ours. While the
+// server is built it panics, because there it is called inside a sync.OnceValue, which makes a crash of a Goexit.
 func (l logger) Fatal(msg string, tags ...tag.Tag) {
 	l.log(slog.LevelError, msg, tags)
 	err := errors.New(msg)
@@ -82,6 +84,9 @@ func (l logger) Fatal(msg string, tags ...tag.Tag) {
 		}
 	}
 	l.state.setFatal(err)
+	if l.state.building.Load() {
+		panic(err)
+	}
 	runtime.Goexit()
 }
 

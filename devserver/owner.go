@@ -51,8 +51,8 @@ func (o owner) verify(ctx context.Context) error {
 	return nil
 }
 
-// writeJSON replaces the file at path atomically.
-func writeJSON(path string, v any) error {
+// writeJSON replaces the file at path atomically. With durable, a power cut does not undo it or leave it empty.
+func writeJSON(path string, v any, durable bool) error {
 	b, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
@@ -62,6 +62,9 @@ func writeJSON(path string, v any) error {
 		return err
 	}
 	_, err = f.Write(append(b, '\n'))
+	if err == nil && durable {
+		err = f.Sync()
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -45,10 +46,12 @@ func currentRecord() (record, error) {
 	}, err
 }
 
+func recordPath(dir string) string { return filepath.Join(dir, "server.json") }
+
 // readRecord returns the zero record when there is none.
-func readRecord(path string) (record, error) {
+func readRecord(dir string) (record, error) {
 	var r record
-	b, err := os.ReadFile(path)
+	b, err := os.ReadFile(recordPath(dir))
 	if errors.Is(err, os.ErrNotExist) {
 		return r, nil
 	}
@@ -56,10 +59,13 @@ func readRecord(path string) (record, error) {
 		return r, err
 	}
 	if err := json.Unmarshal(b, &r); err != nil {
-		return r, fmt.Errorf("%q is damaged: %w", path, err)
+		return r, fmt.Errorf("%q is damaged: %w (%s)", recordPath(dir), err, putElsewhere(dir))
 	}
 	return r, nil
 }
+
+// write keeps the record. It is safe on the disk afterwards: without it the database is of no use.
+func (r record) write(dir string) error { return writeJSON(recordPath(dir), r, true) }
 
 // check compares a record with what this version needs. It returns the reason why it cannot be used, or nothing.
 func (r record) check(current record) (reason string) {
@@ -78,12 +84,17 @@ func (r record) check(current record) (reason string) {
 
 // incompatible makes the one error line for a directory that cannot be used.
 func incompatible(dir, reason string, isNewer bool) error {
-	fix := fmt.Sprintf("put its temporal.db* and server.json elsewhere, e.g. mkdir %[1]s/old && mv %[1]s/temporal.db* %[1]s/server.json %[1]s/old/, "+
-		"and start again: artifacts and records are in the store, none of them is lost; runs that were still going can be resumed from there", dir)
+	fix := putElsewhere(dir)
 	if isNewer {
 		fix = "use the newer program, or " + fix
 	}
 	return fmt.Errorf("%w %q: %s (%s)", ErrIncompatible, dir, reason, fix)
+}
+
+// putElsewhere is the way out of a database that cannot be used.
+func putElsewhere(dir string) string {
+	return fmt.Sprintf("put its temporal.db* and server.json elsewhere, e.g. mkdir %[1]s/old && mv %[1]s/temporal.db* %[1]s/server.json %[1]s/old/, "+
+		"and start again: artifacts and records are in the store, none of them is lost; runs that were still going can be resumed from there", dir)
 }
 
 // newer compares dotted numbers such as "0.11" and "1.32.1". A part that is not a number counts as 0.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"os"
-	"runtime"
 	"sync"
 	"time"
 
@@ -30,13 +29,17 @@ const (
 	historyShards = 4
 )
 
-// startServer runs a Temporal server on the database. It returns once a client can start a workflow.
+// startServer runs a Temporal server on the database. It returns once a client can start a workflow. When one of the
+// ports is lost to another program meanwhile, those that the server had bound before stay bound: it has no way to close
+// them.
 func startServer(ctx context.Context, db *database, p ports, log logger) (_ temporal.Server, err error) {
 	var server temporal.Server
 	defer func() {
 		if err != nil {
 			log.silence()
-			abandon(server)
+			if server != nil {
+				stopServer(server)
+			}
 		}
 	}()
 	done := make(chan error, 1)
@@ -44,12 +47,18 @@ func startServer(ctx context.Context, db *database, p ports, log logger) (_ temp
 		// Deferred, because a fatal error of the server ends this goroutine (see logger.Fatal).
 		err := errors.New("the server ended while it started")
 		defer func() {
-			if fatal := log.state.getFatal(); fatal != nil && err != nil {
+			p, fatal := recover(), log.state.getFatal()
+			if p != nil && fatal == nil {
+				panic(p)
+			}
+			if err != nil && fatal != nil {
 				err = fatal
 			}
 			done <- err
 		}()
+		log.state.building.Store(true)
 		made, failed := newServer(db, p, log)
+		log.state.building.Store(false)
 		if failed == nil {
 			server = made
 			failed = server.Start()
@@ -117,15 +126,6 @@ func stopServer(server temporal.Server) bool {
 	case <-time.After(stopPatience):
 		return false
 	}
-}
-
-// abandon clears away a server that did not start, if it came into being at all.
-func abandon(server temporal.Server) {
-	if server != nil {
-		stopServer(server)
-	}
-	// A server that ends halfway forgets its listeners. Only their finalizers free the ports for the next try.
-	runtime.GC()
 }
 
 // waitReady returns when the frontend answers for the namespace.

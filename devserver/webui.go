@@ -24,8 +24,29 @@ type webUI struct {
 	server   *http.Server
 }
 
-// newWebUI holds the port; it serves once it is started.
-func newWebUI(frontend, port int) (*webUI, error) {
+// listenWebUI holds the port; whoever connects waits until it serves.
+func listenWebUI(port int) (*webUI, error) {
+	l, err := net.Listen("tcp", hostPort(port))
+	if err != nil {
+		return nil, err
+	}
+	return &webUI{listener: l, server: &http.Server{ReadHeaderTimeout: 10 * time.Second}}, nil
+}
+
+// serve needs a frontend that answers: otherwise the Web UI would find that out and wait before it tries again.
+func (w *webUI) serve(frontend int) error {
+	e := echo.New()
+	e.Logger.SetOutput(io.Discard) // standard output belongs to the program
+	e.Pre(onlyLocal)
+	if err := setRoutes(e, frontend); err != nil {
+		return err
+	}
+	w.server.Handler, w.server.ErrorLog = e, e.StdLogger
+	go func() { _ = w.server.Serve(w.listener) }()
+	return nil
+}
+
+func setRoutes(e *echo.Echo, frontend int) error {
 	cfg, err := uiconfig.NewConfigProviderWithRefresh(&uiconfig.Config{
 		TemporalGRPCAddress: hostPort(frontend),
 		EnableUI:            true,
@@ -34,18 +55,15 @@ func newWebUI(frontend, port int) (*webUI, error) {
 		DisableNewsFetch:    true, // would ask a server on the internet
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	assets, err := ui.Assets()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if assets, err = fs.Sub(assets, "local"); err != nil {
-		return nil, err
+		return err
 	}
-	e := echo.New()
-	e.Logger.SetOutput(io.Discard) // standard output belongs to the program
-	e.Pre(onlyLocal)
 	e.Use(
 		middleware.Recover(),
 		middleware.Gzip(),
@@ -56,20 +74,13 @@ func newWebUI(frontend, port int) (*webUI, error) {
 	route.SetHealthRoute(e)
 	route.SetAuthRoutes(e, cfg)
 	if err := route.SetAPIRoutes(e, cfg, []api.Middleware{headers.WithForwardHeaders([]string{"Caller-Type"})}); err != nil {
-		return nil, err
+		return err
 	}
 	if err := route.SetUIRoutes(e, "", assets, cfg); err != nil {
-		return nil, err
+		return err
 	}
 	route.SetRenderRoute(e, "/")
-	l, err := net.Listen("tcp", hostPort(port))
-	if err != nil {
-		return nil, err
-	}
-	return &webUI{
-		listener: l,
-		server:   &http.Server{Handler: e, ErrorLog: e.StdLogger, ReadHeaderTimeout: 10 * time.Second},
-	}, nil
+	return nil
 }
 
 // onlyLocal refuses requests for other host names. A web page that makes its own name point to 127.0.0.1 is same-origin
@@ -87,15 +98,11 @@ func onlyLocal(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-func (w *webUI) start() {
-	go func() { _ = w.server.Serve(w.listener) }()
-}
-
 // stop cuts all connections. A nil webUI has nothing to stop.
 func (w *webUI) stop() {
 	if w == nil {
 		return
 	}
 	_ = w.server.Close()
-	_ = w.listener.Close() // not the server's before it has started
+	_ = w.listener.Close() // not the server's before it serves
 }
