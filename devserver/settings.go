@@ -24,6 +24,8 @@ func settings() []setting {
 			"20 reads/s per shard by default: the 40 ms that a sequential activity waits on a stock server"},
 		{dynamicconfig.TimerProcessorMaxPollRPS.Key(), plenty,
 			"20/s by default: retry delays and timeouts would fire late"},
+		{dynamicconfig.TimerProcessorMaxTimeShift.Key(), 10 * time.Millisecond,
+			"1 s by default, against clocks that differ between machines: no retry would come sooner than that"},
 		{dynamicconfig.VisibilityProcessorMaxPollRPS.Key(), plenty,
 			"20/s by default: started and closed runs would show late in lists"},
 		{dynamicconfig.OutboundProcessorMaxPollRPS.Key(), plenty,
