@@ -165,7 +165,8 @@ func newGonumPlot() *plot.Plot {
 		a.LineStyle = draw.LineStyle{Color: paintAxis, Width: 1}
 		a.Padding = 0
 	}
-	p.X.Tick.Length = 5 // the first labels of both axes keep apart
+	// The labels below are a little lower, so that the first ones of both axes keep apart.
+	p.X.Tick.Label.YAlign, p.X.Label.Padding = -1.35, 7
 	return p
 }
 
