@@ -149,15 +149,15 @@ func (x Index) Equal(y Index) bool { return slices.Equal(x, y) }
 // TaskName names a task for people: the step, and the index if it has one.
 func TaskName(step string, x Index) string { return step + x.String() }
 
-// ParseTaskName reads what [TaskName] wrote.
+// ParseTaskName reads what [TaskName] wrote. Whether there is such a step is another question.
 func ParseTaskName(task string) (step string, x Index, err error) {
 	step, index, has := strings.Cut(task, "[")
 	if !has {
 		return step, nil, nil
 	}
-	index, closed := strings.CutSuffix(index, "]")
-	if x, err = ParseIndex(strings.ReplaceAll(index, ",", ".")); err != nil || !closed || len(x) == 0 {
-		return "", nil, fmt.Errorf("%q is not the name of a task", task)
+	x, err = ParseIndex(strings.ReplaceAll(strings.TrimSuffix(index, "]"), ",", "."))
+	if err != nil || step == "" || TaskName(step, x) != task {
+		return "", nil, fmt.Errorf("%q is not the name of a task (write step, or step[3] in a foreach)", task)
 	}
 	return step, x, nil
 }

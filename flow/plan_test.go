@@ -155,3 +155,31 @@ func FuzzParseIndex(f *testing.F) {
 		require.False(t, strings.ContainsAny(key, "/\\ "))
 	})
 }
+
+func TestParseTaskName(t *testing.T) {
+	t.Parallel()
+	for _, x := range []flow.Index{nil, {3}, {3, 0}, {0, 10, 999_999}} {
+		step, back, err := flow.ParseTaskName(flow.TaskName("fit-2_b", x))
+		require.NoError(t, err)
+		require.Equal(t, "fit-2_b", step)
+		require.Equal(t, x, back)
+	}
+	for _, task := range []string{"[3]", "fit[", "fit[]", "fit[_]", "fit[3", "fit[3]]", "fit[3]x", "fit[3.0]", "fit[03]", "fit[-1]", "fit[3,]", "fit[3][0]", "fit[3]["} {
+		step, x, err := flow.ParseTaskName(task)
+		require.ErrorContains(t, err, "is not the name of a task", "%q", task)
+		require.Empty(t, step)
+		require.Nil(t, x)
+	}
+}
+
+func FuzzParseTaskName(f *testing.F) {
+	for _, task := range []string{"fit", "fit[3]", "fit[3,0]", "fit[3.0]", "[", "fit[_]"} {
+		f.Add(task)
+	}
+	f.Fuzz(func(t *testing.T, task string) {
+		step, x, err := flow.ParseTaskName(task)
+		if err == nil {
+			require.Equal(t, task, flow.TaskName(step, x), "one name, one task")
+		}
+	})
+}

@@ -42,7 +42,7 @@ func run() records.Run {
 			{Kind: flow.KindStep, Name: "fit", Policy: &spec},
 		}}},
 		Params: map[string]string{"alpha": "0.5"}, Tags: []string{"nightly"}, User: "ada", Started: at, Code: "abc123",
-		TaskQueue: "stepwell", Namespace: "default", Origin: "q", Root: "p", Reused: map[string]string{"load": "p"},
+		WorkflowID: "parent/7", TaskQueue: "stepwell", Namespace: "default", Origin: "q", Root: "p", Reused: map[string]string{"load": "p"},
 	}
 }
 
