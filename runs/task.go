@@ -2,6 +2,7 @@ package runs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -311,7 +312,16 @@ func (t *Task) Logs(ctx context.Context) ([]Log, error) {
 		}
 		logs = append(logs, l)
 	}
+	// Keys list a catch function's log before that of its attempt.
+	slices.SortStableFunc(logs, func(a, b Log) int { return cmp.Or(a.Attempt-b.Attempt, order(a.Catch)-order(b.Catch)) })
 	return logs, nil
+}
+
+func order(second bool) int {
+	if second {
+		return 1
+	}
+	return 0
 }
 
 // Cards lists the names of the task's cards.
