@@ -20,14 +20,16 @@ const (
 
 // Check implements driver.Checker. It writes, reads, lists and deletes an object, and makes sure that the server heeds conditions.
 func (d *Driver) Check(ctx context.Context) error {
+	began := time.Now()
 	checkCtx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
 	err := d.check(checkCtx)
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
-	case ctx.Err() == nil && errors.Is(err, context.DeadlineExceeded):
-		err = unavailable(fmt.Sprintf("no answer from %s within %s (check the endpoint, and that this machine may reach it)", d.endpoint, checkTime), err)
+	}
+	if _, explained := errors.AsType[*answerError](err); !explained && errors.Is(err, context.DeadlineExceeded) {
+		err = unavailable(fmt.Sprintf("no answer from %s within %s (check the endpoint, and that this machine may reach it)",
+			d.endpoint, time.Since(began).Round(time.Second/10)), err)
 	}
 	return fmt.Errorf("store %q: %w", d.location, err)
 }

@@ -3,6 +3,7 @@ package s3_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"testing"
 
@@ -78,4 +79,11 @@ func TestWholeBucket(t *testing.T) {
 		found = append(found, name)
 	}
 	require.Equal(t, []string{"a", "d"}, found)
+}
+
+// noise is content that does not compress, the same each time.
+func noise(size int) []byte {
+	b := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{7}).Read(b) // never fails
+	return b
 }
