@@ -56,7 +56,7 @@ func TestBadInput(t *testing.T) {
 		"log level":             {args: []string{"run", "GoodFlow", "--alpha=1", "--log-level", "loud"}, want: []string{`--log-level "loud"`}},
 		"too many words":        {args: []string{"run", "GoodFlow", "--alpha=1", "again"}, want: []string{`"again"`}},
 		"resume of nothing":     {args: []string{"resume", "GoodFlow"}, want: []string{`flow "GoodFlow" has no run that did not succeed`}},
-		"resume of a path":      {args: []string{"resume", "GoodFlow/.."}, want: []string{`".."`}},
+		"resume of a path":      {args: []string{"resume", "GoodFlow/.."}, want: []string{`"GoodFlow/.."`, "it is a path"}},
 		"illegal names": {
 			flows: []*flow.Flow{flow.New("Bad/Flow", flow.Step("a/b", step), flow.Step("..", step), flow.Step("twice", step), flow.Step("twice", step))},
 			args:  []string{"check"},
@@ -148,4 +148,22 @@ func TestExamplesOnEmbeddedServer(t *testing.T) {
 	code, stdout, _ = call(t, "starter", dir, nil, "show", "FailureHandlingFlow/latest", "--json")
 	require.Equal(t, stepwell.ExitOK, code)
 	require.Contains(t, stdout, `"caught"`)
+}
+
+// A run whose task queue nobody polls is told at once, instead of waiting in silence.
+func TestNobodyPolls(t *testing.T) {
+	t.Parallel()
+	s := server(t)
+	env := []string{"TEMPORAL_ADDRESS=" + s.Address, "TEMPORAL_NAMESPACE=" + s.Namespace}
+	code, stdout, stderr := call(t, "starter", t.TempDir(), env, "run", "FlightDelayFlow", "--task-queue", "nobody", "--detach")
+	require.Equal(t, stepwell.ExitOK, code, "%s%s", stdout, stderr)
+	require.Contains(t, stderr, `no worker polls task queue "nobody"`)
+	require.Contains(t, stderr, "worker --task-queue nobody")
+
+	code, _, stderr = call(t, "starter", t.TempDir(), []string{"TEMPORAL_ADDRESS=127.0.0.1:1"}, "run", "FlightDelayFlow")
+	require.Equal(t, stepwell.ExitUnavailable, code)
+	require.Contains(t, stderr, "127.0.0.1:1")
+	code, _, stderr = call(t, "worker", t.TempDir(), nil)
+	require.Equal(t, stepwell.ExitInput, code)
+	require.Contains(t, stderr, "TEMPORAL_ADDRESS")
 }

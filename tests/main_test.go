@@ -77,7 +77,7 @@ func server(t testing.TB) *stepwell.DevServer {
 // rig is a store, a task queue of its own on the shared server, and a worker in this process.
 type rig struct {
 	t        testing.TB
-	location string
+	open     func() (*artifacts.Store, error)
 	store    *artifacts.Store
 	temporal client.Client
 	client   *stepwell.Client
@@ -87,13 +87,20 @@ type rig struct {
 // newRig starts a worker for flows over the store at location.
 func newRig(t testing.TB, location string, flows ...*flow.Flow) *rig {
 	t.Helper()
+	return newRigOver(t, func() (*artifacts.Store, error) {
+		return artifacts.Open(t.Context(), location, artifacts.Options{Patience: time.Minute})
+	}, flows...)
+}
+
+func newRigOver(t testing.TB, open func() (*artifacts.Store, error), flows ...*flow.Flow) *rig {
+	t.Helper()
 	s := server(t)
 	c, err := client.DialContext(t.Context(), client.Options{
 		HostPort: s.Address, Namespace: s.Namespace, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
 	})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
-	r := &rig{t: t, location: location, temporal: c, stop: func() {}}
+	r := &rig{t: t, open: open, temporal: c, stop: func() {}}
 	r.restart(flows...)
 	require.NoError(t, r.store.Check(t.Context()))
 	return r
@@ -103,7 +110,7 @@ func newRig(t testing.TB, location string, flows ...*flow.Flow) *rig {
 func (r *rig) restart(flows ...*flow.Flow) {
 	r.t.Helper()
 	r.stop()
-	store, err := artifacts.Open(r.t.Context(), r.location, artifacts.Options{Patience: time.Minute})
+	store, err := r.open()
 	require.NoError(r.t, err)
 	queue := strings.NewReplacer("/", "-", "#", "-").Replace(r.t.Name())
 	r.store = store
