@@ -134,8 +134,8 @@ func (c *command) stepsTable(tasks []taskDocument) {
 		attempts, took := "-", "-"
 		if n := len(task.Attempts); n > 0 {
 			attempts = fmt.Sprintf("%d of %d", n, task.MaximumAttempts)
-			if n > task.MaximumAttempts { // lost ones do not count
-				attempts = fmt.Sprint(n)
+			if lost := lostAttempts(task); lost > 0 { // they do not count
+				attempts = fmt.Sprintf("%d of %d, %d lost", n-lost, task.MaximumAttempts, lost)
 			}
 		}
 		if task.DurationSeconds > 0 {
@@ -144,6 +144,16 @@ func (c *command) stepsTable(tasks []taskDocument) {
 		t.row(clean(task.Task), s.state(task.State), attempts, took, dash(clean(shorten(strings.Join(task.Set, ", "), 60))), note(task))
 	}
 	t.flush()
+}
+
+func lostAttempts(task taskDocument) int {
+	n := 0
+	for _, a := range task.Attempts {
+		if a.Outcome == records.Lost {
+			n++
+		}
+	}
+	return n
 }
 
 func seconds(f float64) time.Duration { return time.Duration(f * float64(time.Second)) }
@@ -243,21 +253,31 @@ func (c *command) artifactsTable(doc taskDocument) {
 	t := newTable(c.io.Out)
 	t.row(s.faint("ARTIFACT"), s.faint("TYPE"), s.faint("SIZE"), s.faint("DIGEST"), s.faint("SET BY"), s.faint("VALUE"))
 	for _, a := range doc.Artifacts {
-		by := a.SetBy
-		switch {
-		case slices.Contains(doc.Set, a.Name):
+		by := setBy(a.SetBy, doc)
+		if slices.Contains(doc.Set, a.Name) {
 			by = "this step"
-		case by == "":
-			by = "-"
-		default:
-			if run, task, ok := strings.Cut(by, "/"); ok && strings.HasPrefix(doc.Pathspec, strings.SplitN(doc.Pathspec, "/", 2)[0]+"/"+run+"/") {
-				by = task
-			}
 		}
 		digest := strings.TrimPrefix(a.Digest.String(), "sha256:")
 		t.row(clean(a.Name), clean(a.Type), byteSize(a.Size), digest[:min(12, len(digest))], clean(by), clean(a.Preview))
 	}
 	t.flush()
+}
+
+// setBy is the task that set an artifact, without the run when it is the one that is shown.
+func setBy(by string, doc taskDocument) string {
+	run, task, ok := strings.Cut(by, "/")
+	p, err := runs.ParsePathspec(doc.Pathspec)
+	switch own := err == nil && p.Run == run; {
+	case run == "":
+		return "-"
+	case !ok && own:
+		return "the start"
+	case !ok:
+		return "the start of " + run
+	case own:
+		return task
+	}
+	return by
 }
 
 // attemptLines tells one attempt: what happened, why, and what was decided.

@@ -39,9 +39,12 @@ func (c *command) whyCmd() *cobra.Command {
 			}
 			if len(doc.Next) > 0 {
 				fmt.Fprintln(c.io.Out, "\nNext:")
-				for _, line := range doc.Next {
-					fmt.Fprintln(c.io.Out, "  "+line)
+				t := newTable(c.io.Out)
+				t.indent = "  "
+				for _, n := range doc.Next {
+					t.row(n.Command, n.Purpose)
 				}
+				t.flush()
 			}
 			return nil
 		},
@@ -50,7 +53,7 @@ func (c *command) whyCmd() *cobra.Command {
 
 // explain says why a run, or one task of it, is as it is.
 func (c *command) explain(ctx context.Context, run *runs.Run, task *runs.Task) (*whyDocument, error) {
-	doc := &whyDocument{Pathspec: run.Pathspec(), Status: run.Status, Failure: run.Failure, Caught: []taskDocument{}, Next: []string{}}
+	doc := &whyDocument{Pathspec: run.Pathspec(), Status: run.Status, Failure: run.Failure, Caught: []taskDocument{}, Next: []nextDocument{}}
 	steps, err := run.Steps(ctx)
 	if err != nil {
 		return nil, err
@@ -154,7 +157,7 @@ func (e *explanation) task(task *runs.Task, doc *whyDocument) {
 	case runs.Completed:
 		e.say("%s completed on attempt %d.", name, task.Record.Attempt)
 	case runs.NotStarted:
-		e.say("%s has not started. The run is %s.", name, clean(string(doc.Status)))
+		e.say("%s has not started. The run's status: %s.", name, clean(string(doc.Status)))
 	case runs.Running, runs.Unfinished, runs.Cancelled, runs.Failed, runs.Caught:
 		e.say("%s is %s.", name, t.State)
 		if t.Failure != nil {
@@ -209,13 +212,12 @@ func (e *explanation) attempts(t taskDocument) {
 	if !slices.ContainsFunc(t.Attempts, func(a attemptDocument) bool { return a.Outcome != records.Completed }) {
 		return
 	}
-	lost := 0
-	for _, a := range t.Attempts {
-		if a.Outcome == records.Lost {
-			lost++
-		}
+	lost := lostAttempts(t)
+	had := plural(len(t.Attempts)-lost, "attempt")
+	if lost > 0 {
+		had += fmt.Sprintf(" and %d lost,", lost)
 	}
-	e.say("Step %q had %s of at most %d:", clean(t.Task), plural(len(t.Attempts), "attempt"), t.MaximumAttempts)
+	e.say("Step %q had %s of at most %d:", clean(t.Task), had, t.MaximumAttempts)
 	for i, a := range t.Attempts {
 		text := fmt.Sprintf("  attempt %d", a.Attempt)
 		if !a.Started.IsZero() {
@@ -240,7 +242,9 @@ func (e *explanation) attempts(t taskDocument) {
 		if a.DurationSeconds > 0 {
 			text += " after " + briefly(seconds(a.DurationSeconds))
 		}
-		if f := a.Failure; f != nil {
+		if f := a.Failure; f != nil && a.Outcome == records.Lost {
+			text += ": " + clean(f.Message)
+		} else if f != nil {
 			text += fmt.Sprintf(" with class %s: %s", clean(string(f.Class)), clean(f.Message))
 		}
 		e.say("%s", text)
@@ -259,7 +263,7 @@ func (e *explanation) attempts(t taskDocument) {
 
 // next is what to do now.
 func (c *command) next(run *runs.Run, task *runs.Task, doc *whyDocument) {
-	add := func(command, what string) { doc.Next = append(doc.Next, command+"   "+what) }
+	add := func(command, purpose string) { doc.Next = append(doc.Next, nextDocument{command, purpose}) }
 	resume := c.hint("resume", run.Pathspec())
 	logs := func(t string) {
 		add(c.hint("logs", run.Pathspec()+"/"+t), "what it logged")

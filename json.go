@@ -127,8 +127,14 @@ type whyDocument struct {
 	// Caught are the tasks whose failure was caught.
 	Caught []taskDocument `json:"caught"`
 	// Explanation is the text that why prints, a sentence each, and Next the commands that help.
-	Explanation []string `json:"explanation"`
-	Next        []string `json:"next"`
+	Explanation []string       `json:"explanation"`
+	Next        []nextDocument `json:"next"`
+}
+
+// nextDocument is a command that helps.
+type nextDocument struct {
+	Command string `json:"command"`
+	Purpose string `json:"purpose"`
 }
 
 // logDocument is a line of logs.
