@@ -1,0 +1,26 @@
+package stepwell_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// The README shows the example that compiles, and CI runs the test command that the README names.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	hello, err := os.ReadFile("examples/hello/main.go")
+	require.NoError(t, err)
+	_, body, ok := strings.Cut(string(hello), "package main\n")
+	require.True(t, ok)
+	require.Contains(t, string(readme), body, "copy examples/hello/main.go into README.md")
+	ci, err := os.ReadFile(".ci/run")
+	require.NoError(t, err)
+	const command = "\ngo test ./...\n"
+	require.Contains(t, string(readme), command)
+	require.Contains(t, string(ci), command)
+}
