@@ -17,7 +17,7 @@ import (
 const minCompress = 512
 
 const (
-	// maxDecodedBytes is the largest content that is read into memory at once.
+	// maxDecodedBytes is the most that one compressed object is decoded to in memory.
 	maxDecodedBytes = 4 << 30
 	// trustedBytes is the largest size in the head of a frame that is believed, so allocated, before any content was decoded.
 	trustedBytes = MaxFieldBytes
