@@ -168,6 +168,14 @@ func (f *Failure) details() Failure {
 // fit cuts the failure to maxFailure: first the stack, then the message, then names that are
 // absurdly long. It keeps as much as there is room for.
 func (f *Failure) fit() {
+	if f.size() <= maxFailure {
+		return
+	}
+	// What cannot fit at all goes first, so that the search weighs kilobytes and not megabytes. The
+	// search cuts it again and thereby takes this cut's note away.
+	for _, text := range []*string{&f.Stack, &f.Message, &f.Worker, &f.Type, &f.Task, &f.Run, &f.Step, &f.Flow} {
+		*text = cut(*text, maxFailure)
+	}
 	for _, part := range []struct {
 		text *string
 		keep int // what is left in any case
@@ -177,14 +185,16 @@ func (f *Failure) fit() {
 		// Bytes that JSON escapes weigh sixfold, so even short names may be too much.
 		{&f.Worker, 0}, {&f.Type, 0}, {&f.Task, 0}, {&f.Run, 0}, {&f.Step, 0}, {&f.Flow, 0},
 	} {
-		if f.size() <= maxFailure {
-			return
-		}
 		whole := *part.text
+		*part.text = cut(whole, part.keep)
+		if f.size() > maxFailure {
+			continue
+		}
 		room := sort.Search(max(len(whole)-part.keep, 0), func(i int) bool {
 			*part.text = cut(whole, part.keep+i+1)
 			return f.size() > maxFailure
 		})
 		*part.text = cut(whole, part.keep+room)
+		return
 	}
 }
