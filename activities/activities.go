@@ -48,6 +48,8 @@ type StepResult struct {
 	Attempt int             `json:"attempt"`
 	// Set previews what the task changed, for people in the Web UI.
 	Set map[string]string `json:"set,omitempty"`
+	// Unshown is how many more it changed.
+	Unshown int `json:"unshown,omitempty"`
 }
 
 // EndInput says how a run ended.

@@ -45,6 +45,11 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 	}
 	t.beat.start(ctx, info.HeartbeatTimeout, t.worker, t.started)
 	defer t.beat.stop()
+	defer func() {
+		if t.log != nil {
+			t.log.close()
+		}
+	}()
 
 	result, failure, err := t.try(ctx)
 	if failure == nil && err == nil {
@@ -69,7 +74,6 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 	}
 	t.spec = *node.Policy
 	t.log = newAttemptLog(t)
-	defer t.log.close()
 
 	if t.catch {
 		if t.ledger, err = t.settle(ctx, t.in.Failure); err != nil {

@@ -35,7 +35,7 @@ func (t *attempt) save(ctx context.Context, state any, prev map[string]artifacts
 		rec.Outcome, rec.Failure, rec.Attempt = records.Caught, t.in.Failure, t.in.Failure.Attempt
 	}
 	t.renderCards(ctx, rec)
-	t.log.close()
+	t.log.flush() // who sees the record sees the log
 	ref, rec, err := records.CreateTask(ctx, t.store, rec)
 	if err != nil {
 		return StepResult{}, err
@@ -45,25 +45,27 @@ func (t *attempt) save(ctx context.Context, state any, prev map[string]artifacts
 
 // Previews in a result are for people who look at the history, where every byte is kept for long.
 const (
-	maxPreviews = 12
-	maxPreview  = 80
+	maxPreview  = 80   // of one artifact, in bytes
+	maxPreviews = 1024 // of all, names included
 )
 
 func (t *attempt) result(ref records.Ref, rec records.Task) StepResult {
 	r := StepResult{Ref: ref, Outcome: rec.Outcome, Attempt: rec.Attempt}
+	room := maxPreviews
 	for _, name := range rec.Changed {
 		e := rec.Artifacts[name]
-		if len(r.Set) == maxPreviews {
+		text := artifacts.Preview(e, e.Inline, maxPreview)
+		if e.Size > 0 && len(e.Inline) == 0 {
+			text = fmt.Sprintf("%.*s, %d bytes", maxPreview, e.Type, e.Size)
+		}
+		if room -= len(name) + len(text); room < 0 {
+			r.Unshown = len(rec.Changed) - len(r.Set)
 			break
 		}
 		if r.Set == nil {
 			r.Set = map[string]string{}
 		}
-		if e.Size > 0 && len(e.Inline) == 0 {
-			r.Set[name] = fmt.Sprintf("%s, %d bytes", e.Type, e.Size)
-			continue
-		}
-		r.Set[name] = artifacts.Preview(e, e.Inline, maxPreview)
+		r.Set[name] = text
 	}
 	return r
 }
@@ -114,7 +116,7 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) erro
 
 	if t.log != nil {
 		t.log.logger.Error("attempt failed", "class", string(f.Class), "error", f.Message, "next", d.Reason)
-		t.log.close()
+		t.log.flush()
 	}
 	if !t.catch {
 		if err := records.PutAttempt(ctx, t.store, t.in.Flow, t.in.Run, t.in.Step, t.in.Index, entry); err != nil && d.Retry {

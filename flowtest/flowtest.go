@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/stepwell-flows/stepwell/activities"
@@ -64,24 +65,31 @@ func Run(t testing.TB, f *flow.Flow, o Options) *runs.Run {
 		t.Fatalf("create run: %v", err)
 	}
 	in := &workflows.Input{Version: workflows.InputVersion, Plan: doc.Plan, Run: doc.Run, Prepared: true}
+	var ended error
 	for at := started; in != nil; {
-		in, at = execute(t, f, o, *in, at)
+		in, at, ended = execute(t, f, o, *in, at)
 	}
 
 	run, err := runs.New(o.Store, nil).Run(ctx, f.Name(), doc.Run)
 	if err != nil {
 		t.Fatalf("read the run back: %v", err)
 	}
+	if run.Status == runs.Unknown {
+		t.Fatalf("flow %q ended without saying how: %v", f.Name(), ended)
+	}
 	return run
 }
 
-// execute runs the workflow from a time on. When it continues as new, it returns the next input and the time of then.
-func execute(t testing.TB, f *flow.Flow, o Options, in workflows.Input, at time.Time) (*workflows.Input, time.Time) {
+// execute runs the workflow from a time on and returns its error. When it continues as new, it returns the next input and
+// the time of then.
+func execute(t testing.TB, f *flow.Flow, o Options, in workflows.Input, at time.Time) (*workflows.Input, time.Time, error) {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	env := suite.NewTestWorkflowEnvironment()
 	env.SetStartTime(at)
+	// The default, a second, is for workflow code that blocks; the interpreter does not, but a busy machine may stall it.
+	env.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute})
 	workflows.Register(env, f.Name())
 	activities.New(o.Store, activities.Options{Worker: "test", Random: o.Random, Now: env.Now}, f).Register(env)
 	if o.Prepare != nil {
@@ -93,10 +101,10 @@ func execute(t testing.TB, f *flow.Flow, o Options, in workflows.Input, at time.
 	}
 	var next *workflow.ContinueAsNewError
 	if !errors.As(env.GetWorkflowError(), &next) {
-		return nil, env.Now()
+		return nil, env.Now(), env.GetWorkflowError()
 	}
 	if err := converter.GetDefaultDataConverter().FromPayloads(next.Input, &in); err != nil {
 		t.Fatalf("flow %q continues with an input that cannot be read: %v", f.Name(), err)
 	}
-	return &in, env.Now()
+	return &in, env.Now(), nil
 }
