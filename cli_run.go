@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"time"
@@ -37,7 +38,16 @@ func (s *startFlags) add(cmd *cobra.Command) {
 func (c *command) runCmd() *cobra.Command {
 	run := &cobra.Command{
 		Use: "run FLOW", Short: "Start a run and follow it",
-		Long: "Start a run and follow it. Parameters are flags of the flow: see run FLOW --help.",
+		Long: `Start a run and follow it to its end.
+
+A flow's parameters are flags: see run FLOW --help. What is given neither as a flag nor as an environment
+variable has its default. Without a configured Temporal server this process runs the steps; if it is
+interrupted or killed, attach carries on.`,
+		Example: c.examples(
+			"run FLOW --help                 the parameters of a flow",
+			"run FLOW --tag nightly          run it, with a tag to find it by",
+			"run FLOW --detach               start it on a server, and leave",
+			"run FLOW --json > run.json      progress on standard error, the finished run as JSON"),
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
 				return inputf("run needs a flow (this program has %s)", strings.Join(c.app.names(), ", "))
@@ -94,6 +104,10 @@ func (c *command) resumeCmd() *cobra.Command {
 The origin is the flow's newest run that did not succeed, unless a run is named. With --step, that
 step and all that follow run again; only then may parameters change. --plan shows what would happen and
 a token; a resume with that --token is refused if anything changed since.`,
+		Example: c.examples(
+			"resume FLOW                               the newest run that did not succeed",
+			"resume FLOW/RUN --plan                    what would be reused, what would run, and why",
+			"resume FLOW/RUN --step STEP --param x=1   that step and all that follow again, with another parameter"),
 		Args: exactly("a flow or Flow/run"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -138,8 +152,8 @@ a token; a resume with that --token is refused if anything changed since.`,
 			}
 			return c.launch(ctx, start, func(s *session) (*runs.Run, error) {
 				run, p, err := s.client.Resume(ctx, f, o)
-				if err == nil && !c.set.json {
-					c.printPlan(p)
+				if err == nil {
+					c.printPlan(c.progress(), p)
 				}
 				return run, err
 			})
@@ -171,20 +185,20 @@ func (c *command) showPlan(ctx context.Context, f *flow.Flow, o ResumeOptions) e
 	if c.set.json {
 		return c.printJSON(p)
 	}
-	c.printPlan(p)
+	c.printPlan(c.io.Out, p)
 	fmt.Fprintf(c.io.Out, "token %s\n", p.Token)
 	return nil
 }
 
-func (c *command) printPlan(p *ResumePlan) {
-	fmt.Fprintf(c.io.Out, "resume %s/%s\n", p.Flow, p.Origin)
-	t := newTable(c.io.Out)
+func (c *command) printPlan(w io.Writer, p *ResumePlan) {
+	fmt.Fprintf(w, "resume %s/%s\n", p.Flow, p.Origin)
+	t := newTable(w)
 	for _, s := range p.Steps {
 		what := "run"
 		if s.Reuse {
 			what = "reuse"
 		}
-		t.row("  "+what, s.Step, s.Why)
+		t.row("  "+what, clean(s.Step), clean(s.Why))
 	}
 	t.flush()
 }
@@ -238,6 +252,9 @@ func (c *command) launch(ctx context.Context, start startFlags, begin func(*sess
 func (c *command) attachCmd() *cobra.Command {
 	return c.withJSON(&cobra.Command{
 		Use: "attach FLOW/RUN", Short: "Follow a run; embedded, go on with one whose process ended",
+		Example: c.examples(
+			"attach FLOW/latest          follow the newest run to its end; exits as run does",
+			"attach FLOW/RUN --json      and print the finished run as JSON"),
 		Args: exactly("a run (Flow/run, or Flow/latest)"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
@@ -283,6 +300,8 @@ func (c *command) attachCmd() *cobra.Command {
 func (c *command) cancelCmd() *cobra.Command {
 	return &cobra.Command{
 		Use: "cancel FLOW/RUN", Short: "Ask a run to stop; finished steps keep their records",
+		Example: c.examples(
+			"cancel FLOW/latest     and wait until it has stopped; resume carries on from there"),
 		Args: exactly("a run (Flow/run, or Flow/latest)"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()

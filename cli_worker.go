@@ -15,6 +15,9 @@ func (c *command) devCmd() *cobra.Command {
 	var taskQueue string
 	cmd := &cobra.Command{
 		Use: "dev", Short: "Run the embedded Temporal server, its Web UI and a worker until interrupted",
+		Example: c.examples(
+			"dev                         other calls in this directory share the server while it runs",
+			"dev --task-queue stepwell   with a worker for this task queue"),
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if c.app.Dev == nil {
@@ -34,6 +37,9 @@ func (c *command) workerCmd() *cobra.Command {
 	var o WorkerOptions
 	cmd := &cobra.Command{
 		Use: "worker", Short: "Run a worker until it is told to stop; SIGTERM drains it",
+		Example: c.examples(
+			"worker --address temporal:7233 --store s3://bucket/prefix   a worker of a cluster",
+			"worker --max-concurrent 4 --drain 2m                        for steps that compute for minutes"),
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error { return c.work(cmd.Context(), o) },
 	}

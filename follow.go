@@ -39,10 +39,7 @@ type follower struct {
 // follow shows a run's progress until it ends, and how it ended. The run's end is waited for at the server, so that
 // looking now and then does not delay it. With own, this process is the run's worker. The exit code tells the run's end.
 func (c *command) follow(ctx context.Context, s *session, run *runs.Run, own bool) error {
-	f := &follower{command: c, session: s, run: run, own: own, to: &c.term.out, watch: newWatch(run, s.store, !own)}
-	if c.set.json {
-		f.to = &c.term.err
-	}
+	f := &follower{command: c, session: s, run: run, own: own, to: c.progress(), watch: newWatch(run, s.store, !own)}
 	f.header()
 	ended, err := f.wait(ctx)
 	c.term.leave()
@@ -64,6 +61,14 @@ func (c *command) follow(ctx context.Context, s *session, run *runs.Run, own boo
 		}
 	}
 	return exitOf(ended.Status)
+}
+
+// progress is where a followed run is shown. With --json, standard output is for the document alone.
+func (c *command) progress() *stream {
+	if c.set.json {
+		return &c.term.err
+	}
+	return &c.term.out
 }
 
 // exitOf is the end of the program that a run's end means.

@@ -118,9 +118,6 @@ func (w *watch) update(ctx context.Context, events []event, s *watched, t *runs.
 		s.ended = t.Record.Ended
 		return events, nil
 	}
-	if p := t.Pending; p != nil {
-		s.attempt, s.catch, s.failure = p.Attempt, p.Catch, p.Failure
-	}
 	var attempts []runs.Attempt
 	if p := t.Pending; p == nil || p.Catch || p.Attempt > s.told+1 {
 		var err error
@@ -140,6 +137,14 @@ func (w *watch) update(ctx context.Context, events []event, s *watched, t *runs.
 		s.attempt, s.failure = a.Attempt.Attempt, a.Failure
 		events = append(events, event{at: a.Ended, kind: eventTried, step: *s, tried: a})
 	}
+	switch p := t.Pending; {
+	case p != nil && p.Catch: // the number is of the catch's own attempts
+		s.catch, s.failure = true, p.Failure
+	case p != nil:
+		s.attempt, s.failure = p.Attempt, p.Failure
+	case t.Record != nil:
+		s.attempt = t.Record.Attempt
+	}
 	if w.tail && (w.looked || t.Record == nil) { // not of steps that were over before anybody looked
 		var err error
 		if events, err = w.logs(ctx, events, s, t); err != nil {
@@ -149,7 +154,7 @@ func (w *watch) update(ctx context.Context, events []event, s *watched, t *runs.
 	end := event{at: time.Now()}
 	switch t.State {
 	case runs.Completed:
-		end.kind, end.at, s.attempt = eventCompleted, t.Record.Ended, t.Record.Attempt
+		end.kind, end.at = eventCompleted, t.Record.Ended
 	case runs.Caught:
 		end.kind, end.at, s.failure = eventCaught, t.Record.Ended, t.Record.Failure
 	case runs.Failed:
