@@ -264,3 +264,43 @@ func TestContextOfAStep(t *testing.T) {
 	require.WithinRange(t, deadline, before.Add(time.Minute), time.Now().Add(time.Minute))
 	require.Len(t, key, 32)
 }
+
+// A step and a catch may return a failure that they were given; what it says of another attempt does not count for theirs.
+func TestReturnedFailures(t *testing.T) {
+	t.Parallel()
+	for _, class := range []policies.Class{policies.Lost, policies.Cancelled} {
+		var steps, catches atomic.Int32
+		f := flow.New("ReturnFlow", flow.Step("a", func(context.Context, *state) error {
+			steps.Add(1)
+			return fmt.Errorf("as before: %w", &policies.Failure{Class: class, Message: "of another attempt"})
+		}, policies.Retry{MaximumAttempts: 2, InitialInterval: time.Second},
+			policies.Catch(func(_ context.Context, _ *state, f *policies.Failure) error {
+				catches.Add(1)
+				f.Class = class
+				return f
+			})))
+		run := flowtest.Run(t, f, flowtest.Options{})
+		require.Equal(t, records.StatusFailed, run.Status)
+		require.EqualValues(t, 2, steps.Load())
+		require.EqualValues(t, 1, catches.Load())
+		require.Equal(t, policies.Unknown, run.Failure.Class)
+		require.Equal(t, 2, run.Failure.CodeFailures)
+	}
+}
+
+type nilPointer struct{ err error }
+
+func (e *nilPointer) Error() string { return "unreadable" }
+func (e *nilPointer) Unwrap() error { return e.err }
+
+func TestErrorThatPanics(t *testing.T) {
+	t.Parallel()
+	f := flow.New("NilFlow", flow.Step("a", func(context.Context, *state) error {
+		var e *nilPointer
+		return e
+	}, policies.Retry{MaximumAttempts: 2, InitialInterval: time.Second}))
+	run := flowtest.Run(t, f, flowtest.Options{})
+	require.Equal(t, records.StatusFailed, run.Status)
+	require.Equal(t, policies.Bug, run.Failure.Class)
+	require.Equal(t, 2, run.Failure.CodeFailures)
+}

@@ -56,7 +56,15 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 		return result, nil
 	}
 	if failure == nil {
+		failure, err = t.ended(ctx, outcome{err: err})
+	}
+	if failure == nil {
 		failure = policies.Classify(err)
+		// Only this activity knows that the run was cancelled or an attempt lost. An error that says so speaks of another:
+		// a step may return the failure of its attempt before, a catch the one that it was called for.
+		if failure.Class == policies.Cancelled || failure.Class == policies.Lost {
+			failure.Class = policies.Unknown
+		}
 	}
 	return StepResult{}, t.fail(ctx, failure, err)
 }

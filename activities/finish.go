@@ -80,12 +80,15 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) erro
 	}
 	entry := records.Attempt{Attempt: t.number, Outcome: records.Failed, Worker: t.worker, Started: t.started, Ended: f.Time, Failure: f}
 	code, lost := count(t.ledger)
+	if t.catch {
+		code, lost = 0, t.number-1 // it is called again only when it was lost
+	}
 
 	var d policies.Decision
 	switch {
 	case f.Class == policies.Cancelled:
 		entry.Outcome, d.Reason = records.Cancelled, f.Message
-	case errors.Is(err, artifacts.ErrUnavailable):
+	case f.Class != policies.Bug && unavailable(err):
 		f.Class = policies.Lost // not the author's doing
 		entry.Outcome = records.Lost
 		d = policies.Decision{Retry: lost < t.lostLimit(), Delay: 5 * time.Second, Reason: "the store was unavailable"}
@@ -132,6 +135,16 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) erro
 		})
 	}
 	return policies.Error(f, d)
+}
+
+// unavailable says that the store was away. It outlives errors of the author's that panic when they are unwrapped.
+func unavailable(err error) (yes bool) {
+	defer func() {
+		if recover() != nil {
+			yes = false
+		}
+	}()
+	return errors.Is(err, artifacts.ErrUnavailable)
 }
 
 func (t *attempt) lostLimit() int {
