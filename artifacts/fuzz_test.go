@@ -91,8 +91,8 @@ func TestDecodeAllocatesWithinItsBudget(t *testing.T) {
 	for name, content := range map[string][]byte{
 		"array of a length that is not there": []byte("\xa1\x63Big\x9a\x00\xff\xff\xff\x40"),
 		"large elements from small content":   append([]byte("\xa1\x63Big\x9a\x00\x01\x00\x00"), bytes.Repeat([]byte{0xf6}, 1<<16)...),
-		"elements of many fields":             append([]byte("\xa1\x64List\x9a\x00\x0f\x00\x00"), bytes.Repeat([]byte{0xa0}, 0xf0000)...),
-		"empty maps":                          append([]byte("\xa1\x64Maps\x9a\x00\x0f\x00\x00"), bytes.Repeat([]byte{0xa0}, 0xf0000)...),
+		"elements of many fields":             append([]byte("\xa1\x64List\x9a\x00\x03\x00\x00"), bytes.Repeat([]byte{0xa0}, 0x30000)...),
+		"empty maps":                          append([]byte("\xa1\x64Maps\x9a\x00\x03\x00\x00"), bytes.Repeat([]byte{0xa0}, 0x30000)...),
 		"nested arrays":                       bytes.Repeat([]byte{0x9a, 0, 0, 0, 200}, 3000),
 	} {
 		var before, after runtime.MemStats
