@@ -19,10 +19,13 @@
 // # Sharing
 //
 // Programs that use the same directory at the same time share one server. The first one runs it; when that one ends,
-// however it ends, one of the others starts the server again on the same ports, so that clients just reconnect.
+// however it ends, one of the others starts the server again on the same port, so that clients just reconnect. The Web
+// UI keeps its port too, unless another program took it meanwhile. A program that only looks (DevOptions.Existing)
+// writes nothing and takes nothing over.
 //
 // # Security
 //
-// Every port is bound on 127.0.0.1 and there is no authentication: any local user can reach the server. Nothing is
-// sent to other machines.
+// Every port is bound on 127.0.0.1 and there is no authentication: any local user can reach the server. Web pages cannot:
+// the Web UI refuses requests of other sites and requests for other host names. Neither the server nor the Web UI sends
+// anything to other machines.
 package devserver
