@@ -460,15 +460,22 @@ func TestRawSlices(t *testing.T) {
 func TestDecodeIntoAnotherType(t *testing.T) {
 	t.Parallel()
 	type before struct {
-		Kept, Gone int
-		Number     int
+		Kept, Number int
+		Gone         struct {
+			List  []map[string]*float64
+			Time  time.Time
+			Bytes []byte
+			None  *int
+		}
 	}
 	type after struct {
 		New    []string
 		Number float64
 		Kept   int64
 	}
-	e, content := encoded(t, before{1, 2, 3})
+	old := before{Kept: 1, Number: 3}
+	old.Gone.List, old.Gone.Bytes = []map[string]*float64{nil, {"a": nil, "b": new(float64)}}, []byte("x")
+	e, content := encoded(t, old)
 	into := after{New: []string{"stays out"}}
 	require.NoError(t, Decode(e, content, &into))
 	require.Equal(t, after{Kept: 1, Number: 3}, into)
@@ -496,6 +503,15 @@ func TestDecodeIntoAnotherType(t *testing.T) {
 		name, content, err := codec.encode(reflect.ValueOf(c.from))
 		require.NoError(t, err)
 		require.ErrorContains(t, Decode(Entry{Codec: name, Type: typ.String()}, content, c.into), c.want)
+	}
+	for content, want := range map[string]string{
+		"\xa2\x63New\x80\x63New\x80":                       `found the field "New" twice or out of order`,
+		"\xa1\x64Gone\x82\x01":                             "content ends too early",
+		"\xa1\x64Gone\xbb\xff\xff\xff\xff\xff\xff\xff\xff": "content ends too early",
+		"\xa1\x64Gone\x9f\xff":                             "indefinite length",
+		"\xa0\x00":                                         "1 bytes follow the value",
+	} {
+		require.ErrorContains(t, Decode(Entry{Codec: cborCodec}, []byte(content), &into), want)
 	}
 	require.ErrorContains(t, Decode(Entry{Codec: "acme/v9", Type: "acme.T"}, nil, new(int)), `codec "acme/v9", which this program does not know`)
 	require.ErrorContains(t, Decode(Entry{}, nil, nil), "pass a pointer")
