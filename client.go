@@ -2,10 +2,13 @@ package stepwell
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os/user"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
@@ -120,6 +123,9 @@ const maxPlan = 1 << 20
 
 // start writes run.json and starts the workflow at a cursor.
 func (c *Client) start(ctx context.Context, doc records.Run, at *workflows.Cursor) (*runs.Run, error) {
+	if b, err := json.Marshal(doc.Plan); err != nil || len(b) > maxPlan {
+		return nil, errors.Join(err, inputf("the plan of flow %q has %d bytes, a workflow's input may have %d (split the flow)", doc.Flow, len(b), maxPlan))
+	}
 	doc.Started, doc.User, doc.Code = time.Now(), c.options.User, codeVersion()
 	doc.TaskQueue, doc.Namespace = c.options.TaskQueue, c.options.Namespace
 	chosen := doc.Run != ""
@@ -218,9 +224,23 @@ func staticSummary(doc records.Run) string {
 	return s
 }
 
+// staticDetails is Markdown for the Web UI, which sends it in a URL: at most about 8 KiB.
 func staticDetails(doc records.Run, store *artifacts.Store) string {
-	return fmt.Sprintf("Run `%s/%s`, %d steps: %s\n\nArtifacts are in `%s`.",
+	var b strings.Builder
+	fmt.Fprintf(&b, "Run `%s/%s`, %d steps: %s\n\nArtifacts are in `%s`.\n",
 		doc.Flow, doc.Run, len(doc.Plan.Steps()), shorten(strings.Join(doc.Plan.Steps(), " → "), 2000), store)
+	if len(doc.Params) > 0 {
+		b.WriteString("\n| parameter | value |\n|---|---|\n")
+	}
+	plain := strings.NewReplacer("|", "\\|", "\n", " ", "\r", " ", "`", "'")
+	for _, name := range slices.Sorted(maps.Keys(doc.Params)) {
+		if b.Len() > 6000 {
+			b.WriteString("| … | |\n")
+			break
+		}
+		fmt.Fprintf(&b, "| %s | `%s` |\n", name, plain.Replace(shorten(doc.Params[name], 200)))
+	}
+	return b.String()
 }
 
 func shorten(s string, n int) string {

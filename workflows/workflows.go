@@ -93,6 +93,8 @@ type run struct {
 	at   Cursor
 	// steps is what the Web UI shows under "current details".
 	steps []string
+	// caught counts the failures that were caught, since the run last continued as new.
+	caught int
 }
 
 // root runs the root sequence from the cursor on.
@@ -164,9 +166,10 @@ func (r *run) step(ctx workflow.Context, n flow.PlanNode, x flow.Index, from *re
 	in.Failure = failure
 	r.show(ctx, task, "catching: "+failure.Message)
 	o = n.Policy.CatchOptions(r.in.Defaults)
-	o.ActivityID, o.Summary = task+".catch", "catch "+string(failure.Class)+" of "+task
+	o.ActivityID, o.Summary = task+".catch", oneLine(fmt.Sprintf("catch %s: %s", failure.Class, failure.Message), maxSummary)
 	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.CatchType(in.Flow, n.Name), in).Get(ctx, &res)
 	if err == nil {
+		r.caught++
 		r.show(ctx, task, "caught: "+failure.Message)
 		return &res.Ref, nil
 	}
@@ -230,7 +233,14 @@ func (r *run) end(ctx workflow.Context, err error) (Output, error) {
 	}
 	// A cancelled run must still say that it was.
 	done, _ := workflow.NewDisconnectedContext(ctx)
-	endErr := workflow.ExecuteActivity(r.bookkeeping(done, "the run "+string(e.Status)), activities.EndType,
+	text := "the run " + string(e.Status)
+	switch {
+	case e.Failure != nil:
+		text += oneLine(fmt.Sprintf(" at %s: %s", e.Failure.Task, e.Failure.Message), maxSummary)
+	case r.caught > 0:
+		text += fmt.Sprintf(", %d caught", r.caught)
+	}
+	endErr := workflow.ExecuteActivity(r.bookkeeping(done, text), activities.EndType,
 		activities.EndInput{Flow: r.in.Plan.Flow, Run: r.in.Run, End: e}).Get(done, nil)
 	switch {
 	case e.Status == records.StatusCancelled:
@@ -266,16 +276,24 @@ func summary(n flow.PlanNode) string {
 	return strings.Join(parts, ", ")
 }
 
+// maxSummary is about what the Web UI's timeline shows of a summary, in bytes.
+const maxSummary = 100
+
+// oneLine makes a text fit for a line of Markdown.
+func oneLine(s string, limit int) string {
+	s = strings.NewReplacer("|", "\\|", "\n", " ", "\r", " ", "`", "'", "<", "&lt;").Replace(s)
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "…"
+	}
+	return s
+}
+
 // maxShown bounds the details' length: they travel in a URL.
 const maxShown = 50
 
 // show keeps the Web UI's "current details" up to date: a Markdown table of the latest tasks.
 func (r *run) show(ctx workflow.Context, task, state string) {
-	state = strings.NewReplacer("|", "\\|", "\n", " ", "\r", " ", "`", "'", "<", "&lt;").Replace(state)
-	if len(state) > 200 {
-		state = strings.ToValidUTF8(state[:200], "") + "…"
-	}
-	row := fmt.Sprintf("| %s | %s |\n", task, state)
+	row := fmt.Sprintf("| %s | %s |\n", task, oneLine(state, 200))
 	if n := len(r.steps); n > 0 && strings.HasPrefix(r.steps[n-1], "| "+task+" |") {
 		r.steps[n-1] = row
 	} else {
