@@ -55,9 +55,6 @@ func (t *attempt) result(ref records.Ref, rec records.Task) StepResult {
 	for _, name := range rec.Changed {
 		e := rec.Artifacts[name]
 		text := artifacts.Preview(e, e.Inline, maxPreview)
-		if e.Size > 0 && len(e.Inline) == 0 {
-			text = fmt.Sprintf("%.*s, %d bytes", maxPreview, e.Type, e.Size)
-		}
 		if room -= len(name) + len(text); room < 0 {
 			r.Unshown = len(rec.Changed) - len(r.Set)
 			break
