@@ -16,6 +16,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/smithy-go/logging"
 )
 
 const (
@@ -55,6 +56,13 @@ func newClient(ctx context.Context, o Options) (*s3.Client, error) {
 		}
 		so.UsePathStyle = o.PathStyle
 		so.Retryer = newRetryer()
+		// The SDK's chain says so too; an aws.Config made by hand says nothing.
+		if so.RequestChecksumCalculation == aws.RequestChecksumCalculationUnset {
+			so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenSupported
+		}
+		if so.ResponseChecksumValidation == aws.ResponseChecksumValidationUnset {
+			so.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenSupported
+		}
 		so.DisableLogOutputChecksumValidationSkipped = true // objects uploaded in parts have no checksum of their whole
 		if so.Credentials != nil && !aws.IsCredentialsProvider(so.Credentials, (*aws.AnonymousCredentials)(nil)) {
 			so.Credentials = &credentials{chain: so.Credentials}
@@ -70,7 +78,9 @@ func loadConfig(ctx context.Context, o Options) (aws.Config, error) {
 		}
 		return cfg, nil
 	}
-	cfg, err := config.LoadDefaultConfig(ctx, config.WithHTTPClient(newHTTPClient()))
+	cfg, err := config.LoadDefaultConfig(ctx,
+		config.WithHTTPClient(newHTTPClient()),
+		config.WithLogger(logging.Nop{})) // what matters is in the errors
 	if err != nil {
 		return aws.Config{}, fmt.Errorf("load the AWS settings: %w (correct the AWS_… variables or ~/.aws/config)", err)
 	}

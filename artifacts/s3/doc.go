@@ -33,8 +33,8 @@
 // # Checksums
 //
 // Uploads carry CRC-32 checksums, which the server verifies before it answers; the SDK sends them in a header over plain HTTP and in
-// a trailer over TLS. They cost less than a tenth of the digest that every blob gets anyway. A server that does not know trailers
-// wants AWS_REQUEST_CHECKSUM_CALCULATION=when_required. Downloads are verified by the digest of the blob.
+// a trailer over TLS. They cost a fraction of the digest that every blob gets anyway. A server that does not know trailers wants
+// AWS_REQUEST_CHECKSUM_CALCULATION=when_required. Downloads are verified by the digest of the blob.
 //
 // # Failures
 //

@@ -450,3 +450,38 @@ func (h hook) Read([]byte) (int, error) {
 	h()
 	return 0, io.EOF
 }
+
+// TestDamageOnTheWayIsNoticed flips a bit of what is sent: once in a whole object, and once in a part.
+func TestDamageOnTheWayIsNoticed(t *testing.T) {
+	t.Parallel()
+	damage := func(r *http.Request) (*http.Response, error) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			return nil, err
+		}
+		if r.Header.Get("X-Amz-Checksum-Crc32") == "" {
+			return nil, errors.New("no checksum")
+		}
+		body[len(body)/2] ^= 1
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		return direct.Do(r)
+	}
+	for name, test := range map[string]struct {
+		query string
+		body  driver.Body
+	}{
+		"whole": {"x-id=PutObject", driver.Bytes(noise(5000))},
+		"part":  {"partNumber=2", stream(noise(20 << 20))},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d, _, o := through(t, once(http.MethodPut, test.query, damage))
+			require.ErrorIs(t, d.Put(t.Context(), "k", test.body, ifAbsent), driver.ErrUnavailable, "sending it again may help")
+			_, err := d.Stat(t.Context(), "k")
+			require.ErrorIs(t, err, driver.ErrNotFound)
+			require.Zero(t, leftUploads(t, o))
+			require.NoError(t, d.Put(t.Context(), "k", test.body, ifAbsent), "and does")
+			require.True(t, bytes.Equal(noise(int(test.body.Size())), content(t, d, "k")))
+		})
+	}
+}
