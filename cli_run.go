@@ -246,7 +246,7 @@ func (c *command) launch(ctx context.Context, start startFlags, begin func(*sess
 		fmt.Fprintln(c.io.Out, run.Pathspec())
 		return nil
 	}
-	return c.follow(ctx, s, run, own)
+	return c.follow(ctx, s, run, watching{own: own, tail: !own})
 }
 
 func (c *command) attachCmd() *cobra.Command {
@@ -283,8 +283,15 @@ func (c *command) attachCmd() *cobra.Command {
 				return err
 			}
 			own := s.dev != nil && strings.HasPrefix(run.TaskQueue, embeddedQueue) && run.Ended.IsZero()
+			w := watching{own: own, tail: true}
 			if own {
-				stop, err := c.startWorker(s, run.TaskQueue, c.followedLog())
+				log := c.followedLog()
+				if s.dev.Shared { // the process that started the run may be alive, and run steps too
+					log = nil
+				} else {
+					w.tail = false
+				}
+				stop, err := c.startWorker(s, run.TaskQueue, log)
 				if err != nil {
 					return err
 				}
@@ -292,7 +299,7 @@ func (c *command) attachCmd() *cobra.Command {
 			} else if run.Ended.IsZero() {
 				c.warnUnpolled(ctx, s, run.TaskQueue)
 			}
-			return c.follow(ctx, s, run, own)
+			return c.follow(ctx, s, run, w)
 		},
 	})
 }

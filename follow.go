@@ -23,23 +23,31 @@ const (
 	drawEvery = 100 * time.Millisecond
 )
 
+// watching is how a run is followed.
+type watching struct {
+	// own says that this process is the run's worker, so the run stops with it.
+	own bool
+	// tail shows the logs that the store has got, because the worker is another process, or may be.
+	tail bool
+}
+
 // follower shows a run on the terminal until it ends.
 type follower struct {
 	*command
 	session *session
 	run     *runs.Run
-	own     bool
-	to      *stream
-	watch   *watch
+	watching
+	to    *stream
+	watch *watch
 
 	mu    sync.Mutex
 	steps []watched // as of the last look
 }
 
 // follow shows a run's progress until it ends, and how it ended. The run's end is waited for at the server, so that
-// looking now and then does not delay it. With own, this process is the run's worker. The exit code tells the run's end.
-func (c *command) follow(ctx context.Context, s *session, run *runs.Run, own bool) error {
-	f := &follower{command: c, session: s, run: run, own: own, to: c.progress(), watch: newWatch(run, s.store, !own)}
+// looking now and then does not delay it. The exit code tells the run's end.
+func (c *command) follow(ctx context.Context, s *session, run *runs.Run, w watching) error {
+	f := &follower{command: c, session: s, run: run, watching: w, to: c.progress(), watch: newWatch(run, s.store, w.tail)}
 	f.header()
 	ended, err := f.wait(ctx)
 	c.term.leave()
@@ -262,8 +270,7 @@ type lineQueue struct {
 }
 
 func (q *lineQueue) add(e logEntry) {
-	// The progress of the run says that an attempt failed, and what follows.
-	if e.message == "attempt failed" && e.level == "ERROR" && len(e.attrs) == 3 && strings.HasPrefix(e.attrs[0], "class=") {
+	if e.routine() {
 		return
 	}
 	e.run = ""

@@ -122,7 +122,7 @@ func (s *stage) follow(ctx context.Context, c *command, own bool) <-chan error {
 	require.NoError(s, err)
 	done := make(chan error, 1)
 	go func() {
-		done <- c.follow(ctx, &session{store: s.store, client: cl, namespace: "default", webUI: "http://127.0.0.1:8233", ending: &c.ending}, run, own)
+		done <- c.follow(ctx, &session{store: s.store, client: cl, namespace: "default", webUI: "http://127.0.0.1:8233", ending: &c.ending}, run, watching{own: own, tail: !own})
 	}()
 	return done
 }
@@ -179,7 +179,8 @@ func TestFollowPlain(t *testing.T) {
 	wait(t, out, "load started")
 
 	busy := &policies.Failure{Class: policies.RateLimited, Message: "429 \x1b[31mtoo many", Attempt: 1}
-	s.log(playedRun, "load", 1, false, `{"time":"2026-01-02T12:00:00Z","level":"INFO","msg":"asking"}`)
+	s.log(playedRun, "load", 1, false, `{"time":"2026-01-02T12:00:00Z","level":"INFO","msg":"asking"}`,
+		`{"time":"2026-01-02T12:00:00Z","level":"ERROR","msg":"attempt failed","class":"RateLimited","error":"429","next":"x"}`)
 	s.attempt(playedRun, "load", records.Attempt{Attempt: 1, Outcome: records.Failed, Started: time.Now(), Ended: time.Now(), Failure: busy,
 		CountsAsCodeFailure: true, Delay: 1500 * time.Millisecond, Reason: "exponential 2s, full jitter drew 1.5s"})
 	s.pend("load", 2, false)

@@ -65,9 +65,33 @@ func (e logEntry) name() string {
 	return name
 }
 
+// routine says that the entry is the worker's own about a failed attempt. The progress of a run tells that, and what follows.
+func (e logEntry) routine() bool {
+	return e.message == "attempt failed" && e.level == "ERROR" && len(e.attrs) == 3 && strings.HasPrefix(e.attrs[0], "class=")
+}
+
 // entryOf makes an entry of a line that was kept in the store.
 func entryOf(task string, attempt int, catch bool, l records.LogLine) logEntry {
-	return logEntry{time: l.Time, level: l.Level, task: task, attempt: attempt, catch: catch, message: l.Message, attrs: l.Attrs}
+	e := logEntry{time: l.Time, level: l.Level, task: task, attempt: attempt, catch: catch, message: l.Message}
+	for _, a := range l.Attrs {
+		// A text that was quoted for its spaces is quoted again, without what a terminal must not get.
+		if key, value, ok := strings.Cut(a, "="); ok && strings.HasPrefix(value, `"`) {
+			if text, err := strconv.Unquote(value); err == nil {
+				a = key + "=" + quoteValue(text)
+			}
+		}
+		e.attrs = append(e.attrs, a)
+	}
+	return e
+}
+
+// quoteValue makes a value one word.
+func quoteValue(text string) string {
+	text = clean(text)
+	if text == "" || strings.ContainsAny(text, " \"=") {
+		return strconv.Quote(text)
+	}
+	return text
 }
 
 // lineHandler is the slog.Handler for what steps log. The attributes run, task and attempt that the worker adds
@@ -156,11 +180,7 @@ func appendAttr(out []string, group string, a slog.Attr) []string {
 		}
 		return out
 	}
-	text := clean(valueText(v))
-	if text == "" || strings.ContainsAny(text, " \"=") {
-		text = strconv.Quote(text)
-	}
-	return append(out, group+a.Key+"="+text)
+	return append(out, group+a.Key+"="+quoteValue(valueText(v)))
 }
 
 func valueText(v slog.Value) (text string) {

@@ -220,7 +220,9 @@ func (w *watch) logs(ctx context.Context, events []event, s *watched, t *runs.Ta
 				continue
 			}
 			e := entryOf(t.Name(), from.attempt, from.catch, records.ReadLogLine([]byte(strings.TrimSuffix(line, "\n"))))
-			events = append(events, event{at: e.time, kind: eventLog, step: *s, log: e})
+			if !e.routine() {
+				events = append(events, event{at: e.time, kind: eventLog, step: *s, log: e})
+			}
 		}
 		s.logged[key] = max(s.logged[key], n)
 	}
