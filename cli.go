@@ -223,13 +223,13 @@ func runOrTaskSpec(spec string) (runs.Pathspec, error) {
 	return p, err
 }
 
-// taskSpec reads a pathspec that names a task.
-func taskSpec(spec string) (runs.Pathspec, error) {
+// checkTaskSpec refuses a pathspec that does not name a task.
+func checkTaskSpec(spec string) error {
 	p, err := runs.ParsePathspec(spec)
 	if err == nil && p.Task == "" {
 		err = inputf("%q does not name a task (write Flow/run/step, or Flow/%s/step)", spec, runs.LatestRun)
 	}
-	return p, err
+	return err
 }
 
 // hint is a command for the user to type, with the flags that this one was given to find the same store and server.

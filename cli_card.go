@@ -35,7 +35,7 @@ writes to standard output. --open shows it in the browser, from a temporary file
 			"card FLOW/latest/STEP default -o a.html   the card named default, to a.html"),
 		Args: between(1, "a task (Flow/run/step, or Flow/latest/step)", "a card"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := taskSpec(args[0]); err != nil {
+			if err := checkTaskSpec(args[0]); err != nil {
 				return err
 			}
 			if open && output == "-" {
@@ -58,7 +58,7 @@ writes to standard output. --open shows it in the browser, from a temporary file
 				}
 				return c.printJSON(docs)
 			}
-			name := ""
+			name := "default" // if that is not there either, the error says what to do
 			switch {
 			case len(args) == 2:
 				name = args[1]
@@ -71,8 +71,6 @@ writes to standard output. --open shows it in the browser, from a temporary file
 					fmt.Fprintln(c.io.Out, clean(name))
 				}
 				return nil
-			default:
-				name = "default" // which is not there either: the error says what to do
 			}
 			page, err := task.Card(ctx, name)
 			if err != nil {

@@ -42,7 +42,7 @@ a file, whatever its size; it appears when all of it is there and its digest is 
 			"dump FLOW/latest/STEP ARTIFACT --output model.bin  one, to a file"),
 		Args: between(1, "a task (Flow/run/step, or Flow/latest/step)", "an artifact"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if _, err := taskSpec(args[0]); err != nil {
+			if err := checkTaskSpec(args[0]); err != nil {
 				return err
 			}
 			switch {
@@ -276,7 +276,7 @@ func jsonable(v reflect.Value) any {
 		}
 		return out
 	default:
-		if t, ok := v.Interface().(time.Time); ok {
+		if t, ok := reflect.TypeAssert[time.Time](v); ok {
 			return t.Format(time.RFC3339Nano) // years that JSON's own form refuses included
 		}
 		return v.Interface()

@@ -190,7 +190,7 @@ func (c *command) showTask(ctx context.Context, reader *runs.Reader, run *runs.R
 	if w := c.term.out.width(); w > 0 {
 		width = max(w/2, 40)
 	}
-	doc, _, err := documentTask(ctx, run, task)
+	doc, err := documentTask(ctx, run, task)
 	if err != nil {
 		return err
 	}

@@ -71,7 +71,7 @@ func (c *command) explain(ctx context.Context, run *runs.Run, task *runs.Task) (
 			if !wanted {
 				continue
 			}
-			d, _, err := documentTask(ctx, run, t)
+			d, err := documentTask(ctx, run, t)
 			if err != nil {
 				return nil, err
 			}

@@ -195,7 +195,7 @@ func documentRun(ctx context.Context, r *runs.Run, store *artifacts.Store) (runD
 	}
 	for _, s := range steps {
 		for _, t := range s.Tasks {
-			task, _, err := documentTask(ctx, r, t)
+			task, err := documentTask(ctx, r, t)
 			if err != nil {
 				return doc, err
 			}
@@ -205,8 +205,8 @@ func documentRun(ctx context.Context, r *runs.Run, store *artifacts.Store) (runD
 	return doc, nil
 }
 
-// documentTask describes a task with its attempts, and returns those too.
-func documentTask(ctx context.Context, r *runs.Run, t *runs.Task) (taskDocument, []runs.Attempt, error) {
+// documentTask describes a task with its attempts.
+func documentTask(ctx context.Context, r *runs.Run, t *runs.Task) (taskDocument, error) {
 	doc := taskDocument{
 		Pathspec: t.Pathspec(), Step: t.Step, Task: t.Name(), Index: t.Index, State: t.State,
 		MaximumAttempts: maximumAttempts(r.Plan, t.Step), Attempts: []attemptDocument{},
@@ -215,11 +215,11 @@ func documentTask(ctx context.Context, r *runs.Run, t *runs.Task) (taskDocument,
 		doc.ReusedFrom = t.Owner
 	}
 	if t.State == runs.NotStarted {
-		return doc, nil, nil
+		return doc, nil
 	}
 	attempts, err := t.Attempts(ctx)
 	if err != nil {
-		return doc, nil, err
+		return doc, err
 	}
 	for _, a := range attempts {
 		d := attemptDocument{
@@ -248,7 +248,7 @@ func documentTask(ctx context.Context, r *runs.Run, t *runs.Task) (taskDocument,
 			Attempt: p.Attempt, Running: p.Running, Catch: p.Catch, Started: p.Started, Next: p.Next, Done: p.Done, Total: p.Total, Failure: p.Failure,
 		}
 	}
-	return doc, attempts, nil
+	return doc, nil
 }
 
 // taskTimes are when a task's first attempt started and when the task ended, zero where that is not known.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -124,7 +125,7 @@ func (h *lineHandler) Enabled(context.Context, slog.Level) bool { return true }
 func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	e := h.base
 	e.time, e.level, e.message = r.Time, r.Level.String(), r.Message
-	e.attrs = e.attrs[:len(e.attrs):len(e.attrs)]
+	e.attrs = slices.Clip(e.attrs)
 	r.Attrs(func(a slog.Attr) bool {
 		e.attrs = appendAttr(e.attrs, h.group, a)
 		return true
@@ -136,7 +137,7 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 // WithAttrs implements slog.Handler.
 func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	next := *h
-	next.base.attrs = h.base.attrs[:len(h.base.attrs):len(h.base.attrs)]
+	next.base.attrs = slices.Clip(h.base.attrs)
 	for _, a := range attrs {
 		switch {
 		case h.group != "":

@@ -135,7 +135,8 @@ func TestLibraryHandler(t *testing.T) {
 	loud := slog.New(&libraryHandler{Handler: text, ending: &ending, routine: true})
 	said := func(l *slog.Logger, message string) bool {
 		out.Reset()
-		l.With("WorkerID", 1).WithGroup("g").Error(message)
+		r := slog.NewRecord(time.Now(), slog.LevelError, message, 0)
+		require.NoError(t, l.With("worker_id", 1).WithGroup("g").Handler().Handle(t.Context(), r))
 		l.Info("never at level warn")
 		require.NotContains(t, out.String(), "never")
 		return out.Len() > 0

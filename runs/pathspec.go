@@ -75,11 +75,11 @@ func checkName(name string) string {
 
 // String is the pathspec as text.
 func (p Pathspec) String() string {
-	s := p.Flow
-	for _, part := range []string{p.Run, p.Task} {
-		if part != "" {
-			s += "/" + part
-		}
+	switch {
+	case p.Task != "":
+		return p.Flow + "/" + p.Run + "/" + p.Task
+	case p.Run != "":
+		return p.Flow + "/" + p.Run
 	}
-	return s
+	return p.Flow
 }

@@ -43,7 +43,10 @@ func progress(details *commonpb.Payloads) (done, total int64) {
 	if len(details.GetPayloads()) == 0 {
 		return 0, 0
 	}
-	var beat struct{ Done, Total int64 }
+	var beat struct {
+		Done  int64 `json:"done"`
+		Total int64 `json:"total"`
+	}
 	var raw json.RawMessage
 	if converter.GetDefaultDataConverter().FromPayload(details.GetPayloads()[0], &raw) != nil || json.Unmarshal(raw, &beat) != nil {
 		return 0, 0

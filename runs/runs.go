@@ -153,7 +153,7 @@ func (r *Run) refresh(ctx context.Context, ask bool) error {
 		return ctx.Err()
 	case err != nil:
 		r.reader.away.Store(time.Now().Add(askAgain).UnixNano())
-		return nil //nolint:nilerr // the store has the run; only its status stays unknown
+		return nil // the store has the run; only its status stays unknown
 	}
 	return r.describe(ctx, d)
 }
