@@ -249,6 +249,19 @@ func (c *command) launch(ctx context.Context, start startFlags, begin func(*sess
 	return c.follow(ctx, s, run, watching{own: own, tail: !own})
 }
 
+// mustWork says whether this process has to be the worker of a run on the embedded server: when its queue is that of a
+// single run, because the process that it belonged to may be dead and the server not know it yet, or when nobody polls.
+func (c *command) mustWork(ctx context.Context, s *session, taskQueue string) bool {
+	if s.dev == nil {
+		return false
+	}
+	if strings.HasPrefix(taskQueue, embeddedQueue) {
+		return true
+	}
+	polled, err := s.client.Polled(ctx, taskQueue)
+	return err == nil && !polled
+}
+
 func (c *command) attachCmd() *cobra.Command {
 	return c.withJSON(&cobra.Command{
 		Use: "attach FLOW/RUN", Short: "Follow a run; embedded, go on with one whose process ended",
@@ -282,7 +295,7 @@ func (c *command) attachCmd() *cobra.Command {
 			if run, err = s.client.Runs().Run(ctx, run.Flow, run.Run.Run); err != nil {
 				return err
 			}
-			own := s.dev != nil && strings.HasPrefix(run.TaskQueue, embeddedQueue) && run.Ended.IsZero()
+			own := run.Ended.IsZero() && c.mustWork(ctx, s, run.TaskQueue)
 			w := watching{own: own, tail: true}
 			if own {
 				log := c.followedLog()
@@ -329,9 +342,9 @@ func (c *command) cancelCmd() *cobra.Command {
 				return err
 			}
 			defer s.close()
-			var stop func()
-			if s.dev != nil && !s.dev.Shared { // nobody else would carry it out
-				if stop, err = c.startWorker(s, run.TaskQueue, c.stepLog()); err != nil {
+			if c.mustWork(ctx, s, run.TaskQueue) { // nobody else would carry it out
+				stop, err := c.startWorker(s, run.TaskQueue, c.stepLog())
+				if err != nil {
 					return err
 				}
 				defer stop()

@@ -218,3 +218,26 @@ func TestDrainedWorker(t *testing.T) {
 	run := w.attach(flowName, id)
 	require.Equal(t, []records.Outcome{records.Completed}, outcomes(attempts(t, run, "held")))
 }
+
+// A run that was started and left, on an embedded server that ended with its starter, is carried on by attach, or
+// cancelled by cancel.
+func TestDetachedOnEmbeddedServer(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	code, stdout, stderr := call(t, "starter", dir, nil, "run", "ChainFlow", "--detach")
+	require.Equal(t, stepwell.ExitOK, code, "%s%s", stdout, stderr)
+	require.Contains(t, stderr, "no worker polls")
+	code, stdout, stderr = call(t, "starter", dir, nil, "attach", strings.TrimSpace(stdout))
+	require.Equal(t, stepwell.ExitOK, code, "%s%s", stdout, stderr)
+	require.Equal(t, records.StatusCompleted, readRun(t, filepath.Join(dir, ".stepwell", "store"), "ChainFlow").Status)
+
+	code, stdout, stderr = call(t, "starter", dir, nil, "run", "ChainFlow", "--detach")
+	require.Equal(t, stepwell.ExitOK, code, "%s%s", stdout, stderr)
+	code, stdout, stderr = call(t, "starter", dir, nil, "cancel", "ChainFlow/latest")
+	require.Equal(t, stepwell.ExitOK, code, "%s%s", stdout, stderr)
+	run := readRun(t, filepath.Join(dir, ".stepwell", "store"), "ChainFlow")
+	require.Contains(t, []records.Status{records.StatusCancelled, records.StatusCompleted}, run.Status)
+	code, _, stderr = call(t, "starter", dir, nil, "cancel", "ChainFlow/latest")
+	require.Equal(t, stepwell.ExitInput, code)
+	require.Contains(t, stderr, "already")
+}
