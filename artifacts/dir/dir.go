@@ -209,8 +209,7 @@ func (d *Driver) Check(ctx context.Context) error {
 
 // root is the system's own error, without the paths and operations around it.
 func root(err error) error {
-	var errno syscall.Errno
-	if errors.As(err, &errno) {
+	if errno, ok := errors.AsType[syscall.Errno](err); ok {
 		return errno
 	}
 	return err

@@ -43,7 +43,10 @@ func open(t *testing.T, root string) *dir.Driver {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	storetest.Run(t, func(t *testing.T) driver.Driver { return open(t, t.TempDir()) })
+	storetest.Run(t, func(t *testing.T) driver.Driver {
+		t.Helper()
+		return open(t, t.TempDir())
+	})
 }
 
 func TestRoot(t *testing.T) {
@@ -69,7 +72,7 @@ func TestRoot(t *testing.T) {
 func child(root string) int {
 	d, err := dir.New(root)
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	for i := range shared {
@@ -77,9 +80,9 @@ func child(root string) int {
 		content := fmt.Appendf(nil, "%d of %d", i, os.Getpid())
 		switch err := d.Put(context.Background(), key, driver.Bytes(content), ifAbsent); {
 		case err == nil:
-			fmt.Printf("%s %s\n", key, content)
+			_, _ = fmt.Fprintf(os.Stdout, "%s %s\n", key, content)
 		case !errors.Is(err, driver.ErrExists):
-			fmt.Println(err)
+			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
 	}
@@ -187,7 +190,7 @@ func TestUnwritableDirectory(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	require.NoError(t, os.Chmod(root, 0o500))
-	t.Cleanup(func() { os.Chmod(root, 0o700) })
+	t.Cleanup(func() { _ = os.Chmod(root, 0o700) })
 	d := open(t, root)
 	err := d.Check(t.Context())
 	if os.Getuid() == 0 { // nothing is unwritable for root

@@ -1,6 +1,7 @@
 package s3_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -68,7 +69,7 @@ func BenchmarkUpload(b *testing.B) {
 	}
 	require.NoError(b, f.Close())
 	d, o := benchmarkDriver(b)
-	run := func(name string, upload func(b *testing.B)) {
+	run := func(name string, upload func(ctx context.Context) error) {
 		b.Run(name, func(b *testing.B) {
 			b.SetBytes(size)
 			runtime.GC()
@@ -88,7 +89,7 @@ func BenchmarkUpload(b *testing.B) {
 				}
 			}()
 			for b.Loop() {
-				upload(b)
+				require.NoError(b, upload(b.Context()))
 			}
 			close(stop)
 			b.ReportMetric(float64(<-peak)/(1<<20), "peak-MiB")
@@ -99,20 +100,22 @@ func BenchmarkUpload(b *testing.B) {
 			}
 		})
 	}
-	run("PutObject", func(b *testing.B) {
+	run("PutObject", func(ctx context.Context) error {
 		f, err := os.Open(path)
-		require.NoError(b, err)
+		if err != nil {
+			return err
+		}
 		defer f.Close()
 		key := "k"
-		_, err = server.Client().PutObject(b.Context(), &sdk.PutObjectInput{Bucket: &o.Bucket, Key: &key, Body: f})
-		require.NoError(b, err)
+		_, err = server.Client().PutObject(ctx, &sdk.PutObjectInput{Bucket: &o.Bucket, Key: &key, Body: f})
+		return err
 	})
-	run("driver", func(b *testing.B) {
+	run("driver", func(ctx context.Context) error {
 		body := driver.Stream(size, func() (io.ReadCloser, error) { return os.Open(path) })
-		require.NoError(b, d.Put(b.Context(), "k", body, driver.PutOptions{}))
+		return d.Put(ctx, "k", body, driver.PutOptions{})
 	})
-	run("PutFile", func(b *testing.B) {
-		_, _, err := artifacts.New(d, artifacts.Options{}).PutFile(b.Context(), path)
-		require.NoError(b, err)
+	run("PutFile", func(ctx context.Context) error {
+		_, _, err := artifacts.New(d, artifacts.Options{}).PutFile(ctx, path)
+		return err
 	})
 }

@@ -2,6 +2,7 @@ package s3_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -25,7 +26,22 @@ var ifAbsent = driver.PutOptions{IfAbsent: true}
 type network struct {
 	mu   sync.Mutex
 	sent []string // method and what the request is about
-	hook func(n int, r *http.Request) (*http.Response, error)
+	hook hook
+}
+
+// hook is called with the number of the request. It returns nil to let the request go to the server.
+type hook func(n int, r *http.Request) *reply
+
+// reply is what the network gives back in the server's place.
+type reply struct {
+	response *http.Response
+	err      error
+}
+
+// forward lets the server answer.
+func forward(r *http.Request) *reply {
+	response, err := direct.Do(r) //nolint:bodyclose // the SDK closes it
+	return &reply{response, err}
 }
 
 var direct = &http.Client{}
@@ -36,8 +52,8 @@ func (c *network) Do(r *http.Request) (*http.Response, error) {
 	n := len(c.sent)
 	c.mu.Unlock()
 	if c.hook != nil {
-		if response, err := c.hook(n, r); response != nil || err != nil {
-			return response, err
+		if got := c.hook(n, r); got != nil {
+			return got.response, got.err
 		}
 	}
 	return direct.Do(r)
@@ -60,7 +76,7 @@ func (c *network) count(parts ...string) (n int) {
 }
 
 // through returns a store in a new bucket behind a network with that hook.
-func through(t *testing.T, hook func(n int, r *http.Request) (*http.Response, error)) (*s3.Driver, *network, s3.Options) {
+func through(t *testing.T, hook hook) (*s3.Driver, *network, s3.Options) {
 	t.Helper()
 	o := options(t, server)
 	c := &network{hook: hook}
@@ -71,35 +87,35 @@ func through(t *testing.T, hook func(n int, r *http.Request) (*http.Response, er
 var errBroken = errors.New("connection reset by peer")
 
 // once runs f the first time that a request matches.
-func once(method, query string, f func(r *http.Request) (*http.Response, error)) func(int, *http.Request) (*http.Response, error) {
+func once(method, query string, f func(r *http.Request) *reply) hook {
 	var done atomic.Bool
-	return func(_ int, r *http.Request) (*http.Response, error) {
+	return func(_ int, r *http.Request) *reply {
 		if r.Method == method && strings.Contains(r.URL.RawQuery, query) && done.CompareAndSwap(false, true) {
 			return f(r)
 		}
-		return nil, nil //nolint:nilnil // the request goes to the server
+		return nil
 	}
 }
 
 // loseAnswer lets the server do what it is asked, and loses the answer.
-func loseAnswer(r *http.Request) (*http.Response, error) {
-	response, err := direct.Do(r)
-	if err != nil {
-		return nil, err
+func loseAnswer(r *http.Request) *reply {
+	got := forward(r)
+	if got.err == nil {
+		got.response.Body.Close()
+		got = &reply{err: errBroken}
 	}
-	response.Body.Close()
-	return nil, errBroken
+	return got
 }
 
-func answer(r *http.Request, status int, code string) *http.Response {
+func answer(r *http.Request, status int, code string) *reply {
 	body := `<?xml version="1.0" encoding="UTF-8"?><Error><Code>` + code + `</Code><Message>because</Message></Error>`
 	if r.Method == http.MethodHead {
 		body = ""
 	}
-	return &http.Response{
+	return &reply{response: &http.Response{
 		StatusCode: status, Status: http.StatusText(status), Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
 		Header: http.Header{"Content-Type": {"application/xml"}}, Body: io.NopCloser(strings.NewReader(body)), ContentLength: int64(len(body)),
-	}
+	}}
 }
 
 func stream(b []byte) driver.Body {
@@ -136,11 +152,11 @@ func TestLostAnswerIsOwnWrite(t *testing.T) {
 func TestLostRequestIsNoOwnWrite(t *testing.T) {
 	t.Parallel()
 	var other *s3.Driver
-	d, c, o := through(t, once(http.MethodPut, "x-id=PutObject", func(r *http.Request) (*http.Response, error) {
+	d, c, o := through(t, once(http.MethodPut, "x-id=PutObject", func(r *http.Request) *reply {
 		if err := other.Put(r.Context(), "k", driver.Bytes([]byte("equal")), ifAbsent); err != nil {
-			return nil, err
+			return &reply{err: err}
 		}
-		return nil, errBroken
+		return &reply{err: errBroken}
 	}))
 	o.AWS.HTTPClient = direct
 	other = open(t, o)
@@ -166,8 +182,8 @@ func TestLostAnswerOfUploadInParts(t *testing.T) {
 
 func TestConflictIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	conflict := func(r *http.Request) (*http.Response, error) {
-		return answer(r, http.StatusConflict, "ConditionalRequestConflict"), nil
+	conflict := func(r *http.Request) *reply {
+		return answer(r, http.StatusConflict, "ConditionalRequestConflict")
 	}
 	d, c, _ := through(t, once(http.MethodPut, "x-id=PutObject", conflict))
 	require.NoError(t, d.Put(t.Context(), "k", driver.Bytes([]byte("mine")), ifAbsent))
@@ -186,11 +202,11 @@ func TestConflictIsTriedAgain(t *testing.T) {
 	require.Zero(t, leftUploads(t, o))
 
 	// A conflict that does not end is unavailability.
-	d, c, _ = through(t, func(_ int, r *http.Request) (*http.Response, error) {
+	d, c, _ = through(t, func(_ int, r *http.Request) *reply {
 		if r.Method == http.MethodPut {
 			return conflict(r)
 		}
-		return nil, nil //nolint:nilnil // the request goes to the server
+		return nil
 	})
 	err := d.Put(t.Context(), "k", driver.Bytes([]byte("mine")), ifAbsent)
 	require.ErrorIs(t, err, driver.ErrUnavailable)
@@ -200,20 +216,20 @@ func TestConflictIsTriedAgain(t *testing.T) {
 
 func TestRetriesAreBounded(t *testing.T) {
 	t.Parallel()
-	for name, failure := range map[string]func(r *http.Request) (*http.Response, error){
-		"SlowDown": func(r *http.Request) (*http.Response, error) { return answer(r, 503, "SlowDown"), nil },
-		"500":      func(r *http.Request) (*http.Response, error) { return answer(r, 500, "InternalError"), nil },
-		"429":      func(r *http.Request) (*http.Response, error) { return answer(r, 429, "TooManyRequests"), nil },
-		"broken":   func(*http.Request) (*http.Response, error) { return nil, errBroken },
+	for name, failure := range map[string]func(r *http.Request) *reply{
+		"SlowDown": func(r *http.Request) *reply { return answer(r, 503, "SlowDown") },
+		"500":      func(r *http.Request) *reply { return answer(r, 500, "InternalError") },
+		"429":      func(r *http.Request) *reply { return answer(r, 429, "TooManyRequests") },
+		"broken":   func(*http.Request) *reply { return &reply{err: errBroken} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			failures := 2
-			d, c, _ := through(t, func(n int, r *http.Request) (*http.Response, error) {
+			d, c, _ := through(t, func(n int, r *http.Request) *reply {
 				if n <= failures {
 					return failure(r)
 				}
-				return nil, nil //nolint:nilnil // the request goes to the server
+				return nil
 			})
 			require.NoError(t, d.Put(t.Context(), "k", driver.Bytes([]byte("x")), driver.PutOptions{}), "two failures are bridged")
 			require.Equal(t, 3, c.count("PUT"))
@@ -221,7 +237,7 @@ func TestRetriesAreBounded(t *testing.T) {
 			failures = 1 << 30
 			for _, op := range operations {
 				before := len(c.sent)
-				err := op.run(t, d)
+				err := op.run(t.Context(), d)
 				require.ErrorIs(t, err, driver.ErrUnavailable, op.name)
 				require.Equal(t, 3, len(c.sent)-before, op.name)
 			}
@@ -232,35 +248,35 @@ func TestRetriesAreBounded(t *testing.T) {
 // operations are all that a driver does.
 var operations = []struct {
 	name string
-	run  func(t *testing.T, d driver.Driver) error
+	run  func(ctx context.Context, d driver.Driver) error
 }{
-	{"put", func(t *testing.T, d driver.Driver) error {
-		return d.Put(t.Context(), "k", driver.Bytes([]byte("x")), driver.PutOptions{})
+	{"put", func(ctx context.Context, d driver.Driver) error {
+		return d.Put(ctx, "k", driver.Bytes([]byte("x")), driver.PutOptions{})
 	}},
-	{"create", func(t *testing.T, d driver.Driver) error {
-		return d.Put(t.Context(), "k2", driver.Bytes([]byte("x")), ifAbsent)
+	{"create", func(ctx context.Context, d driver.Driver) error {
+		return d.Put(ctx, "k2", driver.Bytes([]byte("x")), ifAbsent)
 	}},
-	{"get", func(t *testing.T, d driver.Driver) error {
-		_, err := d.Get(t.Context(), "k", 0)
+	{"get", func(ctx context.Context, d driver.Driver) error {
+		_, err := d.Get(ctx, "k", 0)
 		return err
 	}},
-	{"stat", func(t *testing.T, d driver.Driver) error {
-		_, err := d.Stat(t.Context(), "k")
+	{"stat", func(ctx context.Context, d driver.Driver) error {
+		_, err := d.Stat(ctx, "k")
 		return err
 	}},
-	{"list", func(t *testing.T, d driver.Driver) error {
-		for _, err := range d.List(t.Context(), "") {
+	{"list", func(ctx context.Context, d driver.Driver) error {
+		for _, err := range d.List(ctx, "") {
 			return err
 		}
 		return nil
 	}},
-	{"dirs", func(t *testing.T, d driver.Driver) error {
-		for _, err := range d.Dirs(t.Context(), "") {
+	{"dirs", func(ctx context.Context, d driver.Driver) error {
+		for _, err := range d.Dirs(ctx, "") {
 			return err
 		}
 		return nil
 	}},
-	{"delete", func(t *testing.T, d driver.Driver) error { return d.Delete(t.Context(), "k") }},
+	{"delete", func(ctx context.Context, d driver.Driver) error { return d.Delete(ctx, "k") }},
 }
 
 // TestAnswers checks what becomes of answers that MinIO does not give.
@@ -283,13 +299,13 @@ func TestAnswers(t *testing.T) {
 	} {
 		t.Run(test.code, func(t *testing.T) {
 			t.Parallel()
-			d, c, _ := through(t, func(_ int, r *http.Request) (*http.Response, error) { return answer(r, test.status, test.code), nil })
+			d, c, _ := through(t, func(_ int, r *http.Request) *reply { return answer(r, test.status, test.code) })
 			for _, op := range operations {
 				if op.name == "stat" {
 					continue // HEAD has no body that could tell
 				}
 				before := len(c.sent)
-				err := op.run(t, d)
+				err := op.run(t.Context(), d)
 				require.ErrorContains(t, err, test.says, op.name)
 				for _, kind := range []error{driver.ErrUnavailable, driver.ErrNotFound, driver.ErrExists} {
 					require.NotErrorIs(t, err, kind, op.name)
@@ -299,14 +315,14 @@ func TestAnswers(t *testing.T) {
 		})
 	}
 	// HEAD: the status has to do.
-	d, _, _ := through(t, func(_ int, r *http.Request) (*http.Response, error) { return answer(r, 403, ""), nil })
+	d, _, _ := through(t, func(_ int, r *http.Request) *reply { return answer(r, 403, "") })
 	_, err := d.Stat(t.Context(), "k")
 	require.ErrorContains(t, err, "access to bucket")
 
-	d, _, _ = through(t, func(_ int, r *http.Request) (*http.Response, error) {
-		response := answer(r, 301, "")
-		response.Header.Set("X-Amz-Bucket-Region", "eu-central-1")
-		return response, nil
+	d, _, _ = through(t, func(_ int, r *http.Request) *reply {
+		got := answer(r, 301, "")
+		got.response.Header.Set("X-Amz-Bucket-Region", "eu-central-1")
+		return got
 	})
 	_, err = d.Stat(t.Context(), "k")
 	require.ErrorContains(t, err, "add ?region=eu-central-1")
@@ -318,7 +334,7 @@ func TestMissingBucket(t *testing.T) {
 	o.Bucket = "no-such-bucket"
 	d := open(t, o)
 	for _, op := range operations {
-		err := op.run(t, d)
+		err := op.run(t.Context(), d)
 		require.ErrorContains(t, err, `bucket "no-such-bucket" does not exist at `+server.Endpoint, op.name)
 		require.NotErrorIs(t, err, driver.ErrNotFound, op.name)
 		require.NotErrorIs(t, err, driver.ErrUnavailable, op.name)
@@ -327,15 +343,15 @@ func TestMissingBucket(t *testing.T) {
 	require.ErrorContains(t, err, "does not exist")
 
 	// A server that does not say the code in a header is asked for the bucket, once.
-	hidden := func(_ int, r *http.Request) (*http.Response, error) {
+	hidden := func(_ int, r *http.Request) *reply {
 		if r.Method != http.MethodHead {
-			return nil, nil //nolint:nilnil // the request goes to the server
+			return nil
 		}
-		response, err := direct.Do(r)
-		if err == nil {
-			response.Header.Del("X-Minio-Error-Code")
+		got := forward(r)
+		if got.err == nil {
+			got.response.Header.Del("X-Minio-Error-Code")
 		}
-		return response, err
+		return got
 	}
 	c := &network{hook: hidden}
 	o.AWS.HTTPClient = c
@@ -379,16 +395,17 @@ func TestBrokenDownloadGoesOn(t *testing.T) {
 	t.Parallel()
 	big := bytes.Repeat([]byte("0123456789abcdef"), 1<<20/16)
 	var from []string
-	d, _, _ := through(t, func(n int, r *http.Request) (*http.Response, error) {
+	d, _, _ := through(t, func(n int, r *http.Request) *reply {
 		if r.Method != http.MethodGet || !strings.Contains(r.URL.RawQuery, "GetObject") {
-			return nil, nil //nolint:nilnil // the request goes to the server
+			return nil
 		}
 		from = append(from, r.Header.Get("Range"))
-		response, err := direct.Do(r)
-		if err == nil && len(from) < 4 {
-			response.Body = truncated{io.MultiReader(io.LimitReader(response.Body, 200<<10), failing{io.ErrUnexpectedEOF}), response.Body}
+		got := forward(r)
+		if got.err == nil && len(from) < 4 {
+			body := got.response.Body
+			got.response.Body = truncated{io.MultiReader(io.LimitReader(body, 200<<10), failing{io.ErrUnexpectedEOF}), body}
 		}
-		return response, err
+		return got
 	})
 	s := artifacts.New(d, artifacts.Options{Patience: 1 << 40, CacheBytes: -1})
 	digest, err := s.PutBlob(t.Context(), noise(1<<20))
@@ -434,7 +451,7 @@ func TestFailedUploadsLeaveNothing(t *testing.T) {
 
 	// Somebody else is faster by the time the parts are there.
 	slow := driver.Stream(int64(len(big)), func() (io.ReadCloser, error) {
-		return io.NopCloser(io.MultiReader(bytes.NewReader(big), hook(func() {
+		return io.NopCloser(io.MultiReader(bytes.NewReader(big), atEnd(func() {
 			_ = d.Put(t.Context(), "k", driver.Bytes([]byte("faster")), ifAbsent)
 		}))), nil
 	})
@@ -443,10 +460,10 @@ func TestFailedUploadsLeaveNothing(t *testing.T) {
 	require.Zero(t, leftUploads(t, o))
 }
 
-// hook is an empty reader that is called at its end.
-type hook func()
+// atEnd is an empty reader that is called when it is read.
+type atEnd func()
 
-func (h hook) Read([]byte) (int, error) {
+func (h atEnd) Read([]byte) (int, error) {
 	h()
 	return 0, io.EOF
 }
@@ -454,17 +471,17 @@ func (h hook) Read([]byte) (int, error) {
 // TestDamageOnTheWayIsNoticed flips a bit of what is sent: once in a whole object, and once in a part.
 func TestDamageOnTheWayIsNoticed(t *testing.T) {
 	t.Parallel()
-	damage := func(r *http.Request) (*http.Response, error) {
+	damage := func(r *http.Request) *reply {
 		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return nil, err
+		if err == nil && r.Header.Get("X-Amz-Checksum-Crc32") == "" {
+			err = errors.New("no checksum")
 		}
-		if r.Header.Get("X-Amz-Checksum-Crc32") == "" {
-			return nil, errors.New("no checksum")
+		if err != nil {
+			return &reply{err: err}
 		}
 		body[len(body)/2] ^= 1
 		r.Body = io.NopCloser(bytes.NewReader(body))
-		return direct.Do(r)
+		return forward(r)
 	}
 	for name, test := range map[string]struct {
 		query string

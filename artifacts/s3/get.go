@@ -66,7 +66,7 @@ func (r *reader) Read(p []byte) (int, error) {
 	n, err := r.body.Read(p)
 	stalled := !r.stall.Stop()
 	switch {
-	case err == nil, err == io.EOF: //nolint:errorlint // readers return io.EOF itself
+	case err == nil, err == io.EOF:
 		return n, err
 	case r.ctx.Err() != nil:
 		return n, fmt.Errorf("get %q: %w", r.key, r.ctx.Err())

@@ -68,7 +68,7 @@ func (b *breaking) Put(ctx context.Context, key string, body driver.Body, o driv
 		if err != nil || !b.done.CompareAndSwap(false, true) {
 			return r, err
 		}
-		return truncated{io.MultiReader(io.LimitReader(r, 12<<20), hook(b.lose), r), r}, nil
+		return truncated{io.MultiReader(io.LimitReader(r, 12<<20), atEnd(b.lose), r), r}, nil
 	}), o)
 }
 

@@ -76,7 +76,7 @@ func inMemory(body driver.Body) (content []byte, whole bool, err error) {
 	defer r.Close()
 	content = make([]byte, body.Size())
 	n, err := io.ReadFull(r, content)
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, false, sizeError(int64(n), body.Size())
 	}
 	return content, true, err

@@ -52,6 +52,7 @@ func TestConformance(t *testing.T) {
 	o := options(t, server)
 	stores := 0
 	storetest.Run(t, func(t *testing.T) driver.Driver {
+		t.Helper()
 		stores++
 		o := o
 		o.Prefix = fmt.Sprintf("/team a/%d/", stores)

@@ -41,7 +41,7 @@ func Binary(ctx context.Context, progress io.Writer) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	fmt.Fprintf(progress, "building MinIO for the tests, once, into %s\n", path)
+	_, _ = fmt.Fprintf(progress, "building MinIO for the tests, once, into %s\n", path)
 	if err := build(ctx, source, path); err != nil {
 		return "", err
 	}

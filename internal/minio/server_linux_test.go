@@ -27,10 +27,10 @@ func TestMain(m *testing.M) {
 func startAndHang() {
 	s, err := Start(context.Background())
 	if err != nil {
-		fmt.Println(err)
+		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	fmt.Println(s.Endpoint)
+	_, _ = fmt.Fprintln(os.Stdout, s.Endpoint)
 	select {}
 }
 
@@ -47,14 +47,14 @@ func TestServerDiesWithItsProcess(t *testing.T) {
 	require.True(t, ok, line)
 	conn, err := net.Dial("tcp", address)
 	require.NoError(t, err)
-	conn.Close()
+	require.NoError(t, conn.Close())
 
 	require.NoError(t, cmd.Process.Kill())
 	require.Error(t, cmd.Wait())
 	require.Eventually(t, func() bool {
 		conn, err := net.Dial("tcp", address)
 		if err == nil {
-			conn.Close()
+			_ = conn.Close()
 		}
 		return err != nil
 	}, 30*time.Second, 10*time.Millisecond, "the server still answers although its process was killed")
