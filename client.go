@@ -43,7 +43,8 @@ type ClientOptions struct {
 	TaskQueue string
 	// Namespace is recorded with each run, for people. It does not choose the namespace; the Temporal client does.
 	Namespace string
-	// Heartbeat is the heartbeat timeout of steps that set none. Defaults to 30 s.
+	// Heartbeat is the heartbeat timeout of steps that set none: how soon a lost worker is noticed. Defaults to 30 s for
+	// steps. Set, it is the timeout of workflow tasks as well, which is 10 s otherwise.
 	Heartbeat time.Duration
 	// User is recorded with each run. Defaults to the operating system's name of the user.
 	User string
@@ -84,9 +85,14 @@ var ErrInput = errors.New("bad input")
 // InputError marks an error as the caller's to mend.
 type InputError struct{ Err error }
 
-func (e *InputError) Error() string        { return e.Err.Error() }
-func (e *InputError) Unwrap() error        { return e.Err }
-func (e *InputError) Is(target error) bool { return target == ErrInput }
+// Error is the mistake's own text.
+func (e *InputError) Error() string { return e.Err.Error() }
+
+// Unwrap is the mistake.
+func (e *InputError) Unwrap() error { return e.Err }
+
+// Is makes every InputError an ErrInput.
+func (*InputError) Is(target error) bool { return target == ErrInput }
 
 func inputf(format string, args ...any) error { return &InputError{fmt.Errorf(format, args...)} }
 
@@ -168,6 +174,7 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *workflows.Cur
 		// The SDK would return the run that exists instead of failing.
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		EnableEagerStart:                         true,
+		WorkflowTaskTimeout:                      c.options.Heartbeat,
 		StaticSummary:                            staticSummary(doc),
 		StaticDetails:                            staticDetails(doc, c.store),
 		TypedSearchAttributes:                    searchAttributes(doc),

@@ -207,10 +207,7 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 		if bad == "" {
 			break
 		}
-		cut := slices.IndexFunc(chain, func(f finished) bool { return f.rec.Step == bad })
-		if cut < 0 {
-			cut = 0
-		}
+		cut := max(slices.IndexFunc(chain, func(f finished) bool { return f.rec.Step == bad }), 0)
 		stop, why = chain[cut].rec.Step, reason
 		chain = chain[:cut]
 	}

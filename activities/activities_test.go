@@ -214,8 +214,8 @@ func TestResultsAreSmall(t *testing.T) {
 	}
 	f := flow.New("WideFlow", flow.Step("a", func(_ context.Context, s *wide) error {
 		v := reflect.ValueOf(s).Elem()
-		for i := range v.NumField() {
-			if f := v.Field(i); f.Kind() == reflect.String {
+		for _, f := range v.Fields() {
+			if f.Kind() == reflect.String {
 				f.SetString(strings.Repeat("wide ", 300))
 			} else {
 				f.Set(reflect.ValueOf(make([]float64, 1000)))
@@ -240,7 +240,7 @@ func TestResultsAreSmall(t *testing.T) {
 	require.NotZero(t, size)
 	require.Less(t, size, 2<<10)
 	require.Equal(t, 30, len(result.Set)+result.Unshown)
-	require.Positive(t, len(result.Set))
+	require.NotEmpty(t, result.Set)
 }
 
 // The step sees its deadline and what its run is.
@@ -288,15 +288,15 @@ func TestReturnedFailures(t *testing.T) {
 	}
 }
 
-type nilPointer struct{ err error }
+type nilError struct{ err error }
 
-func (e *nilPointer) Error() string { return "unreadable" }
-func (e *nilPointer) Unwrap() error { return e.err }
+func (e *nilError) Error() string { return "unreadable" }
+func (e *nilError) Unwrap() error { return e.err }
 
 func TestErrorThatPanics(t *testing.T) {
 	t.Parallel()
 	f := flow.New("NilFlow", flow.Step("a", func(context.Context, *state) error {
-		var e *nilPointer
+		var e *nilError
 		return e
 	}, policies.Retry{MaximumAttempts: 2, InitialInterval: time.Second}))
 	run := flowtest.Run(t, f, flowtest.Options{})

@@ -298,7 +298,7 @@ func (s *Store) confirm(ctx context.Context, d Digest, reason error) error {
 	if s.try(ctx, raw.open) != nil {
 		return corrupt
 	}
-	defer raw.Close()
+	defer func() { _ = raw.Close() }()
 	h := sha256.New()
 	body, err := unpackReader(raw)
 	if err == nil {

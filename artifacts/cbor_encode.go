@@ -353,7 +353,7 @@ func (e *pathError) Unwrap() error { return e.err }
 const maxPath = 200
 
 func at(step string, err error) error {
-	if p, ok := err.(*pathError); ok {
+	if p, ok := err.(*pathError); ok { //nolint:errorlint // only the outermost: one that is wrapped has its own place
 		if len(p.path) < maxPath {
 			p.path = step + p.path
 		}

@@ -175,8 +175,8 @@ func draw(t *rapid.T, v reflect.Value, depth int) {
 			draw(t, v.Index(i), depth)
 		}
 	case reflect.Struct:
-		for i := range v.NumField() {
-			draw(t, v.Field(i), depth-1)
+		for _, field := range v.Fields() {
+			draw(t, field, depth-1)
 		}
 	case reflect.Pointer:
 		if few() > 0 {

@@ -57,8 +57,7 @@ func borrowed(t reflect.Type) (reflect.StructField, bool) {
 	if t.Kind() != reflect.Struct || t.NumField() < 2 {
 		return reflect.StructField{}, false
 	}
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		if p := reflect.PointerTo(f.Type); f.Anonymous && (f.Type.Implements(binaryMarshalerType) || p.Implements(binaryMarshalerType) ||
 			f.Type.Implements(textMarshalerType) || p.Implements(textMarshalerType)) {
 			return f, true
@@ -73,8 +72,8 @@ func marshalsItself(t reflect.Type) bool { return t == timeType || howOf(t) != p
 // hidden counts the unexported fields of a struct.
 func hidden(t reflect.Type) int {
 	n := 0
-	for i := range t.NumField() {
-		if f := t.Field(i); !f.IsExported() && !f.Anonymous {
+	for f := range t.Fields() {
+		if !f.IsExported() && !f.Anonymous {
 			n++
 		}
 	}
@@ -114,6 +113,7 @@ func (k *compiler) compile(t reflect.Type, path string) *plan {
 	case textType:
 		p.encode, p.decode = ownPlan(marshalText, unmarshalText)
 		return p
+	case plainType:
 	}
 	problems := len(k.problems)
 	if lazyType(t) {
@@ -178,8 +178,8 @@ func pointing(t reflect.Type) bool {
 	case reflect.Array:
 		return pointing(t.Elem())
 	case reflect.Struct:
-		for i := range t.NumField() {
-			if f := t.Field(i); f.Tag.Get("flow") != "-" && pointing(f.Type) {
+		for f := range t.Fields() {
+			if f.Tag.Get("flow") != "-" && pointing(f.Type) {
 				return true
 			}
 		}
@@ -248,7 +248,7 @@ func (k *compiler) structure(p *plan, path string) {
 func (k *compiler) members(t reflect.Type, index []int, path string, members *[]member) {
 	for i := range t.NumField() {
 		f := t.Field(i)
-		at := append(index[:len(index):len(index)], i)
+		at := append(slices.Clip(index), i)
 		name, below := f.Tag.Get("flow"), path+"."+f.Name
 		switch {
 		case name == "-":

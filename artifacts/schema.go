@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -113,7 +114,7 @@ func (b *builder) fail(path string, t reflect.Type, format string, args ...any) 
 func (b *builder) add(t reflect.Type, index []int, path string) {
 	for i := range t.NumField() {
 		f := t.Field(i)
-		at := append(index[:len(index):len(index)], i)
+		at := append(slices.Clip(index), i)
 		name := path + f.Name
 		flowTag, hasFlow := f.Tag.Lookup("flow")
 		paramTag, isParam := f.Tag.Lookup("param")

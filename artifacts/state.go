@@ -224,8 +224,7 @@ func (f *Field) encode(v reflect.Value) (Entry, []byte, error) {
 }
 
 func (f *Field) encodeError(err error) error {
-	var large *TooLargeError
-	if errors.As(err, &large) {
+	if large, ok := errors.AsType[*TooLargeError](err); ok {
 		return &TooLargeError{Artifact: f.Name, Type: f.Type.String(), Size: large.Size, AtLeast: true, Limit: MaxFieldBytes}
 	}
 	return fmt.Errorf("encode artifact %q (%s): %w", f.Name, f.Type, err)

@@ -170,8 +170,9 @@ func TestListingsResume(t *testing.T) {
 	}
 	require.Equal(t, 1, yielded)
 	d.fail = nil
-	for range s.List(t.Context(), "run/") { // a reader may leave
-		break
+	for _, err := range s.List(t.Context(), "run/") {
+		require.NoError(t, err)
+		break // a reader may leave
 	}
 }
 
@@ -180,8 +181,8 @@ func TestCheck(t *testing.T) {
 	d := newFaulty()
 	s := New(d, Options{Patience: time.Hour})
 	require.NoError(t, s.Check(t.Context()))
-	for range s.List(t.Context(), "") {
-		require.Fail(t, "a check leaves nothing behind")
+	for info, err := range s.List(t.Context(), "") {
+		require.Fail(t, "a check leaves nothing behind", "%s %v", info.Key, err)
 	}
 	for _, broken := range []string{"put", "stat", "delete"} {
 		d.fail = func(op, _ string, _ int) error {

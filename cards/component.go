@@ -164,8 +164,8 @@ func fits(v reflect.Value, room *int) bool {
 	case reflect.Pointer, reflect.Interface:
 		return v.IsNil() || fits(v.Elem(), room)
 	case reflect.Struct:
-		for i := range v.NumField() {
-			if !fits(v.Field(i), room) {
+		for _, field := range v.Fields() {
+			if !fits(field, room) {
 				return false
 			}
 		}

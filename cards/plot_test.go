@@ -27,7 +27,8 @@ var (
 func paths(t *testing.T, page, kind, paint string) [][][2]float64 {
 	t.Helper()
 	var all [][][2]float64
-	for _, m := range pathData.FindAllStringSubmatch(page[strings.Index(page, `<svg class="plot"`):], -1) {
+	_, plot, _ := strings.Cut(page, `<svg class="plot"`)
+	for _, m := range pathData.FindAllStringSubmatch(plot, -1) {
 		if m[1] != kind || m[2] != paint {
 			continue
 		}

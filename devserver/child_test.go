@@ -131,7 +131,7 @@ func launch(t testing.TB, o childOptions) *process {
 	require.NoError(t, err)
 	self, err := os.Executable()
 	require.NoError(t, err)
-	p := &process{cmd: exec.Command(self)} //nolint:noctx // ended by the cleanup, which says how
+	p := &process{cmd: exec.Command(self)}
 	p.cmd.Env = append(os.Environ(), childVariable+"="+string(b))
 	p.cmd.Stderr = t.Output()
 	p.in, err = p.cmd.StdinPipe()
@@ -181,7 +181,7 @@ func (p *process) end(t testing.TB) {
 }
 
 func answers(address string) bool {
-	conn, err := net.Dial("tcp", address) //nolint:noctx // loopback answers at once
+	conn, err := net.Dial("tcp", address)
 	if err == nil {
 		_ = conn.Close()
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -56,7 +57,7 @@ func (s *logState) getFatal() error {
 func (l logger) silence() { l.state.quiet.Store(true) }
 
 func (l logger) With(tags ...tag.Tag) log.Logger {
-	l.tags = append(l.tags[:len(l.tags):len(l.tags)], tags...)
+	l.tags = append(slices.Clip(l.tags), tags...)
 	return l
 }
 
@@ -101,7 +102,7 @@ func (l logger) log(level slog.Level, msg string, tags []tag.Tag) {
 	for _, t := range tags {
 		attrs = append(attrs, slog.Any(t.Key(), value(t)))
 	}
-	l.out.LogAttrs(context.Background(), level, msg, attrs...)
+	l.out.LogAttrs(context.Background(), level, msg, attrs...) //nolint:sloglint // the server's own message
 }
 
 // value keeps an error an error: the tag's own Value makes a string of it, or picks its stack trace.

@@ -44,7 +44,7 @@ func newPortPicker(dir string) *portPicker {
 
 // take holds one given port.
 func (p *portPicker) take(port int) error {
-	l, err := net.Listen("tcp", hostPort(port))
+	l, err := net.Listen("tcp", hostPort(port)) //nolint:noctx // binding to loopback does not wait
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,9 @@ func upgradeSchema(ctx context.Context, db *sql.DB, assets fs.FS, from, to strin
 		if err != nil {
 			return err
 		}
-		var manifest struct{ SchemaUpdateCqlFiles []string }
+		var manifest struct {
+			SchemaUpdateCqlFiles []string `json:"SchemaUpdateCqlFiles"`
+		}
 		if err := json.Unmarshal(b, &manifest); err != nil {
 			return fmt.Errorf("manifest of schema 0.%d: %w", v, err)
 		}
@@ -116,7 +118,7 @@ func apply(ctx context.Context, db *sql.DB, stmts []string, version int) error {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // no effect after Commit
-	for _, s := range append(stmts[:len(stmts):len(stmts)], fmt.Sprintf("PRAGMA user_version = %d", version)) {
+	for _, s := range append(slices.Clip(stmts), fmt.Sprintf("PRAGMA user_version = %d", version)) {
 		if _, err := tx.ExecContext(ctx, s); err != nil {
 			return fmt.Errorf("statement %q: %w", s, err)
 		}

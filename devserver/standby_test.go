@@ -39,7 +39,7 @@ func (b *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(
 // occupied is a listener on a port that nothing else wants.
 func occupied(t *testing.T) (*net.TCPListener, int) {
 	t.Helper()
-	l, err := net.Listen("tcp", hostPort(0)) //nolint:noctx // loopback
+	l, err := net.Listen("tcp", hostPort(0))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	return l.(*net.TCPListener), l.Addr().(*net.TCPAddr).Port
@@ -131,7 +131,7 @@ func TestStartServerCanceled(t *testing.T) {
 	cancel()
 	_, err = startServer(ctx, db, p, newLogger(slog.New(slog.DiscardHandler)))
 	require.ErrorContains(t, err, "wait for the Temporal server")
-	l, err := net.Listen("tcp", hostPort(p.frontend)) //nolint:noctx // loopback
+	l, err := net.Listen("tcp", hostPort(p.frontend))
 	require.NoError(t, err, "the server that nobody waited for has ended")
 	require.NoError(t, l.Close())
 }

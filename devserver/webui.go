@@ -26,7 +26,7 @@ type webUI struct {
 
 // listenWebUI holds the port; whoever connects waits until it serves.
 func listenWebUI(port int) (*webUI, error) {
-	l, err := net.Listen("tcp", hostPort(port))
+	l, err := net.Listen("tcp", hostPort(port)) //nolint:noctx // binding to loopback does not wait
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func TestWebUI(t *testing.T) {
 	require.False(t, settings.DisableWriteActions)
 	require.Contains(t, get("/api/v1/namespaces"), `"name":"default"`)
 	require.Contains(t, get("/api/v1/namespaces/default/workflows/"+r.GetID()), `"WORKFLOW_EXECUTION_STATUS_COMPLETED"`)
-	script := strings.SplitN(strings.SplitN(get("/"), `href="`, 2)[1], `"`, 2)[0]
+	script, _, _ := strings.Cut(strings.SplitN(get("/"), `href="`, 2)[1], `"`)
 	require.NotEmpty(t, get("/"+strings.TrimLeft(script, "./")))
 }
 

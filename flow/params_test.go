@@ -2,6 +2,7 @@ package flow_test
 
 import (
 	"context"
+	"maps"
 	"math"
 	"strings"
 	"testing"
@@ -176,9 +177,7 @@ func TestResolveParams(t *testing.T) {
 	type texts = map[string]string
 	defaults := func(more texts) texts {
 		all := texts{"alpha": "0.5", "api_key": "k", "name": "", "labels": `["a"]`}
-		for k, v := range more {
-			all[k] = v
-		}
+		maps.Copy(all, more)
 		return all
 	}
 	for _, test := range []struct {
@@ -254,8 +253,8 @@ func TestParamsOfEmbeddedStructs(t *testing.T) {
 		Seed int `param:"seed" default:"7"`
 	}
 	type embedding struct {
-		common //nolint:unused // its fields are what counts
-		Out    int
+		common
+		Out int
 	}
 	f := flowOf[embedding]()
 	require.NoError(t, f.Check())

@@ -181,7 +181,7 @@ func TestCatch(t *testing.T) {
 		text  string
 	}{
 		{"error", func(context.Context, *state) error { return errors.New("no luck") }, policies.Unknown, "no luck"},
-		{"panic", func(context.Context, *state) error { var m map[string]int; m["a"]++; return nil }, policies.Bug, "nil map"},
+		{"panic", func(_ context.Context, s *state) error { return errors.New(s.Seen[0]) }, policies.Bug, "index out of range"},
 		{"goexit", func(context.Context, *state) error { goexit(); return nil }, policies.Bug, "Goexit"},
 		{"timeout", func(ctx context.Context, _ *state) error { <-ctx.Done(); return ctx.Err() }, policies.TimedOut, "longer than 50ms"},
 		{"ignores its context", func(context.Context, *state) error { time.Sleep(5 * time.Second); return nil }, policies.TimedOut, "longer than 50ms"},

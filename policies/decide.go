@@ -109,6 +109,7 @@ func (s Spec) delay(n int, asked time.Duration, random func() float64) (time.Dur
 			return asked, fmt.Sprintf("asked for %s by the error", short(asked))
 		case EqualJitter:
 			spread /= 2
+		case FullJitter:
 		}
 		drawn := draw(spread)
 		return plus(asked, drawn), fmt.Sprintf("asked for %s by the error, %s jitter added %s", short(asked), s.Jitter, short(drawn))

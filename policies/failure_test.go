@@ -143,8 +143,8 @@ func TestPanicFailure(t *testing.T) {
 
 	require.Equal(t, "panic: boom", caught(func() { panic(errors.New("boom")) }).Message)
 	require.Equal(t, "panic: 42", caught(func() { panic(42) }).Message)
-	require.Contains(t, caught(func() { var m map[string]int; m["a"] = 1 }).Message, "panic: assignment to entry in nil map")
-	require.Contains(t, caught(func() { panic(nil) }).Message, "panic: panic called with nil argument")
+	require.Contains(t, caught(func() { var m map[string]int; m["a"] = 1 }).Message, "panic: assignment to entry in nil map") //nolint:govet,staticcheck // it panics on purpose
+	require.Contains(t, caught(func() { panic(nil) }).Message, "panic: panic called with nil argument")                       //nolint:govet // it panics on purpose
 	require.Equal(t, "panic: a value of type *policies.stringer that cannot be printed", caught(func() { panic(&stringer{}) }).Message)
 	require.Equal(t, "panic: a\uFFFDb", caught(func() { panic("a\xffb") }).Message)
 

@@ -118,8 +118,7 @@ func FailureOf(err error) *Failure {
 	if f == nil {
 		return Classify(err)
 	}
-	var activity *temporal.ActivityError
-	if errors.As(err, &activity) {
+	if activity, ok := errors.AsType[*temporal.ActivityError](err); ok {
 		if f.Worker == "" {
 			f.Worker = activity.Identity()
 		}

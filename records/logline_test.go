@@ -2,7 +2,6 @@ package records_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -63,7 +62,7 @@ func TestReadLogLineOfSlog(t *testing.T) {
 	log := slog.New(slog.NewJSONHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	before := time.Now().Add(-time.Second)
 	log.With("a", 1).WithGroup("g").Debug("it says \"hi\"", "error", errors.New("no: mail"), "took", 1500*time.Millisecond, "list", []string{"x"})
-	log.Log(context.Background(), slog.LevelError+1, "")
+	log.Log(t.Context(), slog.LevelError+1, "")
 
 	lines := strings.SplitAfter(b.String(), "\n")
 	l := records.ReadLogLine([]byte(lines[0]))

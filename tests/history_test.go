@@ -95,7 +95,7 @@ func replay(t *testing.T, name string, h *historypb.History) {
 		b = []byte(strings.ReplaceAll(string(b), "@"+host, "@host"))
 	}
 	require.NoError(t, os.MkdirAll("../workflows/testdata", 0o755))
-	require.NoError(t, os.WriteFile(filepath.Join("../workflows/testdata", name+".json"), b, 0o644)) //nolint:gosec // a file of the repository
+	require.NoError(t, os.WriteFile(filepath.Join("../workflows/testdata", name+".json"), b, 0o644))
 }
 
 // A run of so many steps that the server asks it to leave its history behind, twice.

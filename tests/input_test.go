@@ -112,7 +112,7 @@ func TestUnusableStore(t *testing.T) {
 			dir := t.TempDir()
 			code, stdout, stderr := command(t, examples.Flows(), dir, test.env, "run", "FlightDelayFlow", "--store", test.store)
 			require.Equal(t, stepwell.ExitUnavailable, code, "%s%s", stdout, stderr)
-			require.Equal(t, 1, strings.Count(strings.TrimSpace(stderr), "\n")+1, "one line: %s", stderr)
+			require.NotContains(t, strings.TrimSpace(stderr), "\n", "one line")
 			for _, want := range test.want {
 				require.Contains(t, stderr, want)
 			}

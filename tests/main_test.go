@@ -65,7 +65,8 @@ var (
 func server(t testing.TB) *stepwell.DevServer {
 	t.Helper()
 	sharedOnce.Do(func() {
-		s, err := devserver.Start(context.Background(), stepwell.DevOptions{Dir: sharedDir, Logger: slog.New(slog.DiscardHandler)})
+		s, err := devserver.Start(context.Background(), //nolint:usetesting // it outlives the test that came first
+			stepwell.DevOptions{Dir: sharedDir, Logger: slog.New(slog.DiscardHandler)})
 		if err == nil {
 			sharedServer = s
 		}
@@ -243,7 +244,7 @@ func start(t testing.TB, kind, dir string, env []string, args ...string) *progra
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	p := &program{Cmd: exec.Command(self, args...), out: &output{}, err: &output{}, done: make(chan error, 1)} //nolint:noctx // ended below
+	p := &program{Cmd: exec.Command(self, args...), out: &output{}, err: &output{}, done: make(chan error, 1)}
 	p.Dir, p.Stdout, p.Stderr = dir, p.out, p.err
 	p.Env = append([]string{asProgram + "=" + kind, "PATH=" + os.Getenv("PATH"), "HOME=" + dir, "NO_COLOR=1"}, env...)
 	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -294,7 +295,10 @@ func eventually(t testing.TB, what string, condition func() bool) {
 // journal is a file in which steps of other processes note what they do, a line each.
 type journal string
 
-func newJournal(t testing.TB) journal { return journal(filepath.Join(t.TempDir(), "journal")) }
+func newJournal(t testing.TB) journal {
+	t.Helper()
+	return journal(filepath.Join(t.TempDir(), "journal"))
+}
 
 func (j journal) note(format string, args ...any) {
 	if j == "" {

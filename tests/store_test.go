@@ -88,7 +88,7 @@ func TestUnusableBucket(t *testing.T) {
 	t.Parallel()
 	m, location := s3Server(t)
 	known := append(none(), "AWS_ACCESS_KEY_ID="+m.AccessKey, "AWS_SECRET_ACCESS_KEY=wrong-secret")
-	query := location[strings.Index(location, "?"):]
+	_, query, _ := strings.Cut(location, "?")
 	for name, test := range map[string]struct {
 		store string
 		env   []string
@@ -97,7 +97,7 @@ func TestUnusableBucket(t *testing.T) {
 		"no credentials":       {location, none(), "credentials"},
 		"wrong secret":         {location, known, "secret"},
 		"unknown access key":   {location, append(none(), "AWS_ACCESS_KEY_ID=nobody", "AWS_SECRET_ACCESS_KEY=wrong-secret"), "access key"},
-		"missing bucket":       {"s3://nosuchbucket/x" + query, m.Env(), "nosuchbucket"},
+		"missing bucket":       {"s3://nosuchbucket/x?" + query, m.Env(), "nosuchbucket"},
 		"unreachable endpoint": {"s3://bucket/x?endpoint=http://127.0.0.1:1&region=us-east-1&path_style=true", m.Env(), "127.0.0.1:1"},
 		"unknown query":        {"s3://bucket?colour=red", m.Env(), "colour"},
 	} {
@@ -106,7 +106,7 @@ func TestUnusableBucket(t *testing.T) {
 			dir := t.TempDir()
 			code, stdout, stderr := call(t, "starter", dir, test.env, "run", "FlightDelayFlow", "--store", test.store)
 			require.Equal(t, stepwell.ExitUnavailable, code, "%s%s", stdout, stderr)
-			require.Equal(t, 1, len(strings.Split(strings.TrimSpace(stderr), "\n")), "one line: %s", stderr)
+			require.NotContains(t, strings.TrimSpace(stderr), "\n", "one line")
 			require.Contains(t, stderr, test.want)
 			require.NotContains(t, stderr, "wrong-secret")
 			require.NotContains(t, stderr, m.SecretKey)

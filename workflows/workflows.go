@@ -265,7 +265,7 @@ func summary(n flow.PlanNode) string {
 		parts = append(parts, fmt.Sprintf("up to %d attempts", p.MaximumAttempts))
 	}
 	if p.Timeout.Attempt > 0 {
-		parts = append(parts, fmt.Sprintf("%s each", time.Duration(p.Timeout.Attempt)))
+		parts = append(parts, fmt.Sprintf("%s each", p.Timeout.Attempt))
 	}
 	if p.Catch {
 		parts = append(parts, "failure is caught")

@@ -40,7 +40,7 @@ type reply struct {
 
 // forward lets the server answer.
 func forward(r *http.Request) *reply {
-	response, err := direct.Do(r) //nolint:bodyclose // the SDK closes it
+	response, err := direct.Do(r)
 	return &reply{response, err}
 }
 

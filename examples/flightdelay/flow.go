@@ -114,7 +114,7 @@ func features(ctx context.Context, s *State) error {
 	s.Encoder = encoder
 	s.Train.Set(design)
 	s.HeldOut.Set(s.Encoder.Encode(flights, heldOut))
-	flow.Log(ctx).Info("encoded", "training", len(train), "held out", len(heldOut), "features", len(s.Encoder.Names))
+	flow.Log(ctx).Info("encoded", "training", len(train), "held_out", len(heldOut), "features", len(s.Encoder.Names))
 	return nil
 }
 
@@ -156,6 +156,6 @@ func evaluate(ctx context.Context, s *State) error {
 	s.Accuracy = accuracy(scores, heldOut.Y)
 	s.BaseRate = heldOut.Share()
 	s.TopTenth = topShare(scores, heldOut.Y)
-	flow.Log(ctx).Info("evaluated", "auc", s.AUC, "accuracy", s.Accuracy, "base rate", s.BaseRate)
+	flow.Log(ctx).Info("evaluated", "auc", s.AUC, "accuracy", s.Accuracy, "base_rate", s.BaseRate)
 	return nil
 }
