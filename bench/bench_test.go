@@ -24,17 +24,15 @@ func build(b *testing.B, dir, name string) string {
 	return program
 }
 
-// alternate calls ours and theirs in turns. Which of them comes first changes from round to round, so that neither always
-// finds what the other has left behind.
-func alternate(rounds int, ours, theirs func()) {
-	for round := range rounds {
-		if round%2 == 0 {
-			ours()
-			theirs()
-		} else {
-			theirs()
-			ours()
-		}
+// inTurn calls ours and theirs. Which of them comes first changes from round to round, so that neither always finds what
+// the other has left behind.
+func inTurn(round int, ours, theirs func()) {
+	if round%2 == 0 {
+		ours()
+		theirs()
+	} else {
+		theirs()
+		ours()
 	}
 }
 

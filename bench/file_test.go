@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/stretchr/testify/require"
@@ -23,7 +24,7 @@ import (
 
 const (
 	fileBytes  = 1 << 30
-	fileRounds = 3
+	fileRounds = 5
 	fileRatio  = 0.7
 	fileMemory = 200 // MiB
 )
@@ -39,30 +40,33 @@ func BenchmarkFile(b *testing.B) {
 	require.NoError(b, writeNoise(path, fileBytes))
 
 	var up, down struct{ ours, theirs []transferred }
-	contents := 0
-	// round sends the file to a bucket of its own, and fetches it again.
-	round := func(put, get string) (sent, fetched transferred) {
-		contents++
-		require.NoError(b, stamp(path, contents)) // what is there already would not be sent again
+	for i := range fileRounds {
+		require.NoError(b, stamp(path, i)) // what is there already would not be sent again
 		bucket, err := server.NewBucket(b.Context())
 		require.NoError(b, err)
-		where := []string{"-store", server.Location(bucket, ""), "-endpoint", server.Endpoint, "-bucket", bucket}
-		sent = transfer(b, program, server, append(where, "-path", path, put)...)
-		fetched = transfer(b, program, server, append(where, "-path", copied, "-entries", string(sent.Entries), get)...)
-		require.NoError(b, same(path, copied))
-		require.NoError(b, os.Remove(copied))
+		do := func(what, file, key, entries string) transferred {
+			return transfer(b, program, server, "-store", server.Location(bucket, ""), "-endpoint", server.Endpoint,
+				"-bucket", bucket, "-key", key, "-path", file, "-entries", entries, what)
+		}
+		inTurn(i,
+			func() { up.ours = append(up.ours, do("put-file", path, "", "null")) },
+			func() { up.theirs = append(up.theirs, do("put-object", path, plainKey, "null")) })
+
+		// Both fetch the File's object, so that it lies on the server's disk in the same way. Once before, so that
+		// neither waits for what the server has still to write.
+		key := fileKey(b, server.Client(), bucket)
+		fetch := func(what string) transferred {
+			fetched := do(what, copied, key, string(up.ours[i].Entries))
+			require.NoError(b, same(path, copied))
+			require.NoError(b, os.Remove(copied))
+			return fetched
+		}
+		fetch("get-object")
+		inTurn(i,
+			func() { down.ours = append(down.ours, fetch("save-file")) },
+			func() { down.theirs = append(down.theirs, fetch("get-object")) })
 		require.NoError(b, empty(b.Context(), server.Client(), bucket))
-		return sent, fetched
 	}
-	alternate(fileRounds,
-		func() {
-			sent, fetched := round("put-file", "save-file")
-			up.ours, down.ours = append(up.ours, sent), append(down.ours, fetched)
-		},
-		func() {
-			sent, fetched := round("put-object", "get-object")
-			up.theirs, down.theirs = append(up.theirs, sent), append(down.theirs, fetched)
-		})
 
 	for _, way := range []struct {
 		name, plain, metric string
@@ -147,6 +151,19 @@ func same(a, b string) error {
 			return errors.Join(errX, errY)
 		}
 	}
+}
+
+// plainKey is where the plain upload goes.
+const plainKey = "plain"
+
+// fileKey finds the object of the only File in a bucket.
+func fileKey(b *testing.B, c *s3.Client, bucket string) string {
+	b.Helper()
+	page, err := c.ListObjectsV2(b.Context(), &s3.ListObjectsV2Input{Bucket: &bucket, Prefix: aws.String("blobs/")})
+	require.NoError(b, err)
+	require.Len(b, page.Contents, 1)
+	require.EqualValues(b, fileBytes, *page.Contents[0].Size, "stored as it is")
+	return *page.Contents[0].Key
 }
 
 // empty removes all objects of a bucket, which are few.

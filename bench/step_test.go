@@ -91,9 +91,9 @@ func BenchmarkStep(b *testing.B) {
 	flowRun()
 	bareRun() // once each for caches, connections and pollers
 	var step, bare costs
-	alternate(stepRounds,
-		func() { step.add(flowRun()) },
-		func() { bare.add(bareRun()) })
+	for i := range stepRounds {
+		inTurn(i, func() { step.add(flowRun()) }, func() { bare.add(bareRun()) })
+	}
 
 	wall, bareWall := median(step.wall), median(bare.wall)
 	ratio := float64(wall) / float64(bareWall)

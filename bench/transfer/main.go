@@ -14,7 +14,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 
@@ -23,10 +22,10 @@ import (
 
 // transfer is one file on its way.
 type transfer struct {
-	location         string // of the store, for a File
-	endpoint, bucket string // for plain requests
-	path             string
-	entries          map[string]artifacts.Entry // what a File was stored as
+	location              string // of the store, for a File
+	endpoint, bucket, key string // of the object, for plain requests
+	path                  string
+	entries               map[string]artifacts.Entry // what a File was stored as
 }
 
 // done is what the program prints.
@@ -44,6 +43,7 @@ func main() {
 	flag.StringVar(&t.location, "store", "", "location of the store, for put-file and save-file")
 	flag.StringVar(&t.endpoint, "endpoint", "", "URL of the server, for put-object and get-object")
 	flag.StringVar(&t.bucket, "bucket", "", "bucket, for put-object and get-object")
+	flag.StringVar(&t.key, "key", "", "key of the object, for put-object and get-object")
 	flag.StringVar(&t.path, "path", "", "file to send, or to write")
 	entries := flag.String("entries", "null", "what put-file printed, for save-file")
 	flag.Parse()
@@ -125,7 +125,7 @@ func (t transfer) putObject(ctx context.Context) error {
 		return err
 	}
 	defer f.Close()
-	_, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: &t.bucket, Key: aws.String("content"), Body: f})
+	_, err = client.PutObject(ctx, &s3.PutObjectInput{Bucket: &t.bucket, Key: &t.key, Body: f})
 	return err
 }
 
@@ -134,7 +134,7 @@ func (t transfer) getObject(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	out, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: &t.bucket, Key: aws.String("content")})
+	out, err := client.GetObject(ctx, &s3.GetObjectInput{Bucket: &t.bucket, Key: &t.key})
 	if err != nil {
 		return err
 	}
