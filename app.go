@@ -127,7 +127,7 @@ func exitCode(ctx context.Context, err error) int {
 // unusableStore says that the store has the blame: it is away, damaged, too new, closed to us or full.
 func unusableStore(err error) bool {
 	for _, target := range []error{
-		artifacts.ErrUnavailable, artifacts.ErrCorrupt, artifacts.ErrNotFound, records.ErrNewer, fs.ErrPermission,
+		artifacts.ErrUnavailable, artifacts.ErrUnusable, artifacts.ErrCorrupt, artifacts.ErrNotFound, records.ErrNewer, fs.ErrPermission,
 	} {
 		if errors.Is(err, target) {
 			return true

@@ -50,6 +50,9 @@ func (c *command) listCmd() *cobra.Command {
 				return err
 			}
 			defer done()
+			if len(args) == 0 && (len(o.statuses) > 0 || len(o.tags) > 0 || cmd.Flags().Changed("limit")) {
+				return inputf("--status, --tag and --limit choose among a flow's runs (name the flow)")
+			}
 			if len(args) == 0 {
 				return c.listFlows(cmd.Context(), reader)
 			}

@@ -135,7 +135,7 @@ a token; a resume with that --token is refused if anything changed since.`,
 			}
 			o.Tags, o.RunID = start.tags, start.runID
 			if o.Origin == runs.LatestRun {
-				o.Origin = ""
+				return inputf("resume %s/latest is not clear (leave /latest out for the newest run that did not succeed, or name the run)", spec.Flow)
 			}
 			if plan {
 				return c.showPlan(ctx, f, o)
@@ -201,6 +201,9 @@ func (c *command) printPlan(w io.Writer, p *ResumePlan) {
 		t.row("  "+what, clean(s.Step), clean(s.Why))
 	}
 	t.flush()
+	if p.Note != "" {
+		fmt.Fprintln(w, clean(p.Note))
+	}
 }
 
 // launch connects, starts what begin starts, and follows it. Embedded, this process is the worker.
@@ -342,15 +345,15 @@ func (c *command) cancelCmd() *cobra.Command {
 				return err
 			}
 			defer s.close()
+			if err := s.client.Cancel(ctx, run.Flow, run.Run.Run); err != nil {
+				return err
+			}
 			if c.mustWork(ctx, s, run.TaskQueue) { // nobody else would carry it out
 				stop, err := c.startWorker(s, run.TaskQueue, c.stepLog())
 				if err != nil {
 					return err
 				}
 				defer stop()
-			}
-			if err := s.client.Cancel(ctx, run.Flow, run.Run.Run); err != nil {
-				return err
 			}
 			run, err = s.client.Wait(ctx, run.Flow, run.Run.Run)
 			if err != nil {

@@ -251,7 +251,7 @@ func (e *explanation) attempts(t taskDocument) {
 		switch {
 		case a.DelaySeconds > 0:
 			e.say("    the next attempt was to wait %s: %s", briefly(seconds(a.DelaySeconds)), clean(a.Reason))
-		case a.Reason != "" && i == len(t.Attempts)-1:
+		case a.Reason != "" && i == len(t.Attempts)-1 && over(t.State):
 			e.say("    no further attempt: %s", clean(a.Reason))
 		}
 	}
@@ -260,6 +260,9 @@ func (e *explanation) attempts(t taskDocument) {
 			wasWere(lost, "attempt"))
 	}
 }
+
+// over says that a task has no further attempt.
+func over(s runs.State) bool { return s == runs.Failed || s == runs.Caught || s == runs.Cancelled }
 
 // next is what to do now.
 func (c *command) next(run *runs.Run, task *runs.Task, doc *whyDocument) {

@@ -1,6 +1,7 @@
 package stepwell
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,8 +13,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
@@ -134,6 +138,9 @@ func (c *Client) start(ctx context.Context, doc records.Run, at *workflows.Curso
 	}
 	doc.Started, doc.User, doc.Code = time.Now(), c.options.User, codeVersion()
 	doc.TaskQueue, doc.Namespace = c.options.TaskQueue, c.options.Namespace
+	if id, err := runs.ClusterID(ctx, c.temporal); err == nil { // else the run cannot be told from one of another cluster
+		doc.Cluster = id
+	}
 	chosen := doc.Run != ""
 	for {
 		if !chosen {
@@ -189,13 +196,24 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *workflows.Cur
 	if err == nil {
 		return nil
 	}
-	// Whether a call that got no answer started the workflow is not known; then the run stays.
-	var unavailable *serviceerror.Unavailable
-	var deadline *serviceerror.DeadlineExceeded
-	if !errors.As(err, &unavailable) && !errors.As(err, &deadline) && ctx.Err() == nil {
+	// Only an answer that says so means that the workflow was not started; otherwise the run stays.
+	if notStarted(err) {
 		_ = c.store.DeleteDoc(ctx, records.RunKey(doc.Flow, doc.Run))
 	}
+	if ctx.Err() != nil {
+		return fmt.Errorf("start run %s/%s on Temporal, which may have started all the same (see: attach %s/%s): %w", doc.Flow, doc.Run, doc.Flow, doc.Run, err)
+	}
 	return fmt.Errorf("start flow %q on Temporal: %w", doc.Flow, err)
+}
+
+func notStarted(err error) bool {
+	var (
+		invalid *serviceerror.InvalidArgument
+		started *serviceerror.WorkflowExecutionAlreadyStarted
+		unknown *serviceerror.NamespaceNotFound
+		denied  *serviceerror.PermissionDenied
+	)
+	return errors.As(err, &invalid) || errors.As(err, &started) || errors.As(err, &unknown) || errors.As(err, &denied)
 }
 
 // The search attributes that a development server has, and that a cluster may be given.
@@ -295,7 +313,7 @@ func (c *Client) Wait(ctx context.Context, flowName, run string) (*runs.Run, err
 		return nil, refreshErr
 	}
 	if r.Status == records.StatusRunning || r.Status == runs.Unknown {
-		return nil, fmt.Errorf("wait for run %s: %w", r.Pathspec(), err)
+		return nil, fmt.Errorf("wait for run %s: %w", r.Pathspec(), cmp.Or(err, errUnanswered))
 	}
 	return r, nil
 }
@@ -310,8 +328,20 @@ func (c *Client) Cancel(ctx context.Context, flowName, run string) error {
 	if r.Status != records.StatusRunning && r.Status != runs.Unknown {
 		return inputf("run %s is %s already", r.Pathspec(), r.Status)
 	}
-	return c.temporal.CancelWorkflow(ctx, r.WorkflowID, "")
+	if r.TemporalRunID == "" {
+		return c.temporal.CancelWorkflow(ctx, r.WorkflowID, "")
+	}
+	// The workflow's id may be another run's by now.
+	_, err = c.temporal.WorkflowService().RequestCancelWorkflowExecution(ctx, &workflowservice.RequestCancelWorkflowExecutionRequest{
+		Namespace:           r.Namespace,
+		WorkflowExecution:   &commonpb.WorkflowExecution{WorkflowId: r.WorkflowID},
+		FirstExecutionRunId: r.TemporalRunID,
+		RequestId:           uuid.NewString(),
+	})
+	return err
 }
+
+var errUnanswered = errors.New("it has ended, but the server does not say how")
 
 // Polled reports whether any worker polls the task queue for workflows at this moment. The server
 // remembers a worker for some minutes after it is gone.

@@ -105,12 +105,19 @@ func (f *follower) header() {
 // wait shows what happens until the run ended or ctx did.
 func (f *follower) wait(ctx context.Context) (*runs.Run, error) {
 	looking, stop := context.WithCancel(ctx)
+	waiting, hurry := context.WithCancel(ctx)
+	defer hurry()
 	var others sync.WaitGroup
 	others.Go(func() {
 		changed := time.Now()
 		for looking.Err() == nil {
 			if f.look(looking) {
 				changed = time.Now()
+			}
+			if !f.watch.run.Ended.IsZero() {
+				// The server should say so at once. One that was restarted may keep the wait for 20 s.
+				time.AfterFunc(time.Second, hurry)
+				return
 			}
 			select {
 			case <-looking.Done():
@@ -129,7 +136,10 @@ func (f *follower) wait(ctx context.Context) (*runs.Run, error) {
 			}
 		})
 	}
-	run, err := f.session.client.Wait(ctx, f.run.Flow, f.run.Run.Run)
+	run, err := f.session.client.Wait(waiting, f.run.Flow, f.run.Run.Run)
+	if waiting.Err() != nil && ctx.Err() == nil {
+		run, err = f.session.client.Runs().Run(ctx, f.run.Flow, f.run.Run.Run)
+	}
 	stop()
 	others.Wait()
 	f.look(ctx)

@@ -43,8 +43,12 @@ type ResumePlan struct {
 	// Token stands for the whole plan: the origin's records, the flow and the options.
 	Token string `json:"token"`
 
-	doc   records.Run
-	start *workflows.Cursor
+	// Note says what stands in the way of the resume, "" if nothing does.
+	Note string `json:"note,omitempty"`
+
+	doc     records.Run
+	start   *workflows.Cursor
+	unknown bool // whether the origin still runs is not known
 }
 
 // ResumeStep is one step of a resume's plan.
@@ -67,6 +71,9 @@ func (c *Client) Resume(ctx context.Context, f *flow.Flow, o ResumeOptions) (*ru
 	}
 	if o.Token != "" && o.Token != p.Token {
 		return nil, p, inputf("the plan has changed since token %q was made (look at the new plan with --plan; its token is %q)", o.Token, p.Token)
+	}
+	if p.unknown && o.Origin == "" {
+		return nil, p, inputf("whether run %s/%s still runs is not known, because its Temporal server is not the one that is asked (resume it by its name if it does not)", p.Flow, p.Origin)
 	}
 	run, err := c.start(ctx, p.doc, p.start)
 	return run, p, err
@@ -125,7 +132,10 @@ func (c *Client) PlanResume(ctx context.Context, f *flow.Flow, o ResumeOptions) 
 		return nil, &InputError{err}
 	}
 
-	p := &ResumePlan{Flow: f.Name(), Origin: origin.Run.Run, Params: o.Params}
+	p := &ResumePlan{Flow: f.Name(), Origin: origin.Run.Run, Params: o.Params, unknown: origin.Status == runs.Unknown}
+	if p.unknown {
+		p.Note = fmt.Sprintf("run %s has not ended as far as the store knows: if its process ended, attach carries it on, and resume takes it only after cancel", origin.Pathspec())
+	}
 	p.doc = records.Run{
 		Flow: f.Name(), Run: o.RunID, Plan: plan, Params: params, Tags: o.Tags,
 		Origin: origin.Run.Run, Root: origin.Root, Reused: map[string]string{},
@@ -143,9 +153,20 @@ func (c *Client) origin(ctx context.Context, flowName, id string) (*runs.Run, er
 	if id != "" {
 		origin, err = c.reader.Run(ctx, flowName, id)
 	} else {
-		origin, err = c.reader.Latest(ctx, flowName, func(r *runs.Run) bool { return r.Status != records.StatusCompleted })
+		// Newest first, so a resume comes before its origin: what a resume completed is not to be done again.
+		done := map[string]string{}
+		origin, err = c.reader.Latest(ctx, flowName, func(r *runs.Run) bool {
+			by := done[r.Run.Run]
+			if r.Status == records.StatusCompleted {
+				by = r.Run.Run
+			}
+			if by != "" && r.Origin != "" {
+				done[r.Origin] = by
+			}
+			return by == ""
+		})
 		if errors.Is(err, runs.ErrNotFound) {
-			return nil, inputf("flow %q has no run that did not succeed in %s (name one with --origin)", flowName, c.store)
+			return nil, inputf("flow %q has no run that did not succeed, or that no resume completed, in %s (name one to resume it all the same)", flowName, c.store)
 		}
 	}
 	if errors.Is(err, runs.ErrNotFound) {
@@ -192,6 +213,9 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 			return err
 		case i > 0 && (len(rec.Parents) == 0 || rec.Parents[0].Step != names[i-1]), i == 0 && len(rec.Parents) > 0:
 			stop, why = name, "it comes after another step now"
+		case i > 0 && rec.Parents[0].Digest != chain[i-1].ref.Digest:
+			stop, why = chain[i-1].rec.Step, "its record is damaged"
+			chain = chain[:i-1]
 		}
 		if stop != "" {
 			break
@@ -243,6 +267,9 @@ func (c *Client) checkGone(ctx context.Context, names []string, origin *runs.Run
 		if errors.Is(err, artifacts.ErrNotFound) {
 			continue
 		}
+		if err != nil && !errors.Is(err, artifacts.ErrCorrupt) {
+			return err
+		}
 		errs = append(errs, fmt.Errorf("step %q finished in run %s but is not in the flow any more (give it its name back, or add --step to run again from a step before it)", name, origin.Pathspec()))
 	}
 	if len(errs) > 0 {
@@ -262,10 +289,13 @@ func unfinished(origin *runs.Run, name string) string {
 func (c *Client) damaged(ctx context.Context, rec records.Task) (step, why string, _ error) {
 	for _, name := range slices.Sorted(maps.Keys(rec.Artifacts)) {
 		e := rec.Artifacts[name]
-		if len(e.Inline) > 0 || e.Size == 0 {
-			continue
+		var err error
+		switch inline := len(e.Inline) > 0 || e.Size == 0; {
+		case !inline:
+			err = c.store.VerifyBlob(ctx, e.Digest, e.Size)
+		case artifacts.Sum(e.Inline) != e.Digest:
+			err = artifacts.ErrCorrupt
 		}
-		err := c.store.VerifyBlob(ctx, e.Digest, e.Size)
 		switch {
 		case errors.Is(err, artifacts.ErrNotFound):
 			why = fmt.Sprintf("the content of artifact %q is gone", name)

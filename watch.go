@@ -114,6 +114,9 @@ func (w *watch) look(ctx context.Context) ([]event, error) {
 // update takes over a task's state and appends what that means.
 func (w *watch) update(ctx context.Context, events []event, s *watched, t *runs.Task) ([]event, error) {
 	s.state, s.pending = t.State, t.Pending
+	if !s.ended.IsZero() {
+		return events, nil // told
+	}
 	if t.Reused() {
 		s.ended = t.Record.Ended
 		return events, nil

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"time"
 
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
@@ -54,16 +55,18 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 		MaxEagerActivityReservationsPerWorkflowTask: &eager,
 		WorkflowTaskPollerBehavior:                  worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
 		ActivityTaskPollerBehavior:                  worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
-		// The step activity paces its heartbeats itself: the SDK's own pace, four fifths of the timeout, leaves a busy
-		// machine little time to be late.
-		MaxHeartbeatThrottleInterval: time.Second,
+		// The answer to a heartbeat brings a cancel, so it should not be long in coming. It is also how long the SDK tries
+		// to send one before it gives the attempt up: a server that restarts must not cost every running step.
+		MaxHeartbeatThrottleInterval: 10 * time.Second,
 		WorkerStopTimeout:            o.Drain + 5*time.Second,
 		DisableRegistrationAliasing:  true,
 	})
 	for _, f := range flows {
 		workflows.Register(w, f.Name())
 	}
-	activities.New(store, activities.Options{Worker: identity, Drain: o.Drain, Log: o.Log}, flows...).Register(w)
+	a := activities.New(store, activities.Options{Worker: identity, Drain: o.Drain, Log: o.Log}, flows...)
+	a.Register(w)
+	w.RegisterDynamicActivity(a.Unknown, activity.DynamicRegisterOptions{})
 	return w, nil
 }
 

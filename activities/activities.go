@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
@@ -37,6 +39,8 @@ type StepInput struct {
 	Index flow.Index `json:"index,omitempty"`
 	// From is the record that the task starts from, nil at the start of a run.
 	From *records.Ref `json:"from,omitempty"`
+	// LookBack says that the task may be finished although this is its first attempt: the workflow was reset.
+	LookBack bool `json:"look_back,omitempty"`
 	// Failure is what the step ended with, for its catch function.
 	Failure *policies.Failure `json:"failure,omitempty"`
 }
@@ -57,6 +61,8 @@ type EndInput struct {
 	Flow string      `json:"flow"`
 	Run  string      `json:"run"`
 	End  records.End `json:"end"`
+	// Replace says that an earlier end does not stand: the workflow was reset.
+	Replace bool `json:"replace,omitempty"`
 }
 
 // Options are how a worker runs steps. The zero value is ready.
@@ -134,19 +140,54 @@ func (a *Activities) Register(r Registry) {
 	register(EndType, a.end)
 }
 
+// unknownDelay is how long a task waits after it came to a worker that does not have its step.
+const unknownDelay = 15 * time.Second
+
+// Unknown is the dynamic activity of a worker: it takes tasks of steps that the worker does not have, because another
+// program polls the same queue or a deployment is under way, and hands them back. That counts as a lost attempt.
+func (a *Activities) Unknown(ctx context.Context, args converter.EncodedValues) (StepResult, error) {
+	info := activity.GetInfo(ctx)
+	var in StepInput
+	if err := args.Get(&in); err != nil {
+		return StepResult{}, temporal.NewNonRetryableApplicationError(fmt.Sprintf("activity %q is no step", info.ActivityType.Name), string(policies.Invalid), nil)
+	}
+	n := int(info.Attempt)
+	f := &policies.Failure{
+		Class: policies.Lost, Flow: in.Flow, Run: in.Run, Step: in.Step, Task: flow.TaskName(in.Step, in.Index), Attempt: n, Worker: a.options.Worker, Time: a.options.Now(),
+		Message: fmt.Sprintf("worker %s does not have activity %q (does another program poll task queue %q?)", a.options.Worker, info.ActivityType.Name, info.TaskQueue),
+	}
+	e := records.Attempt{Attempt: n, Outcome: records.Lost, Worker: f.Worker, Started: f.Time, Ended: f.Time, Failure: f, Delay: unknownDelay, Reason: "another worker may have the step"}
+	err := records.PutAttempt(ctx, a.store, in.Flow, in.Run, in.Step, in.Index, e)
+	if err != nil && a.options.Log != nil {
+		slog.New(a.options.Log).Warn("ledger entry was not written", "error", err)
+	}
+	return StepResult{}, policies.Error(f, policies.Decision{Retry: true, Delay: unknownDelay})
+}
+
 // begin writes run.json for a run that was started without a client that did so, as a child of
 // another workflow for example.
 func (a *Activities) begin(ctx context.Context, r records.Run) error {
+	defer beating(ctx, a.options.Worker)()
 	err := records.CreateRun(ctx, a.store, r)
 	if errors.Is(err, artifacts.ErrExists) {
-		return nil // this activity's own earlier attempt
+		var there records.Run
+		if there, err = records.LoadRun(ctx, a.store, r.Flow, r.Run); err == nil && (there.WorkflowID != r.WorkflowID || there.TemporalRunID != r.TemporalRunID) {
+			err = policies.WithClass(fmt.Errorf("run %q of flow %q exists and belongs to workflow %q (give Input.Run another id, or leave it out)",
+				r.Run, r.Flow, there.WorkflowID), policies.Invalid)
+		}
 	}
 	return bookkeeping(err)
 }
 
 func (a *Activities) end(ctx context.Context, in EndInput) error {
-	if _, err := a.settle(ctx, in.End.Failure); err != nil {
-		return bookkeeping(err)
+	defer beating(ctx, a.options.Worker)()
+	if f := in.End.Failure; f != nil && f.Attempt == 0 {
+		if _, err := a.settle(ctx, f); err != nil {
+			return bookkeeping(err)
+		}
+	}
+	if in.Replace {
+		return bookkeeping(records.PutEnd(ctx, a.store, in.Flow, in.Run, in.End))
 	}
 	return bookkeeping(records.CreateEnd(ctx, a.store, in.Flow, in.Run, in.End))
 }
@@ -193,12 +234,15 @@ func count(ledger []records.Attempt) (code, lost int) {
 	return code, lost
 }
 
-// bookkeeping flattens an error for Temporal. These activities are tried again by the server's policy.
+// bookkeeping flattens an error for Temporal. These activities are tried again by the server's policy, unless the error
+// is one that stays.
 func bookkeeping(err error) error {
 	if err == nil {
 		return nil
 	}
-	return policies.Error(policies.Classify(err), policies.Decision{Retry: true, Delay: time.Second})
+	f := policies.Classify(err)
+	passing := f.Class != policies.Permanent && f.Class != policies.Invalid
+	return policies.Error(f, policies.Decision{Retry: passing, Delay: time.Second})
 }
 
 // run returns the run's document, which never changes.

@@ -88,7 +88,7 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 			return StepResult{}, nil, err
 		}
 	}
-	if t.number > 1 {
+	if t.number > 1 || t.in.LookBack {
 		done, result, failure, err := t.lookBack(ctx)
 		if done || failure != nil || err != nil {
 			return result, failure, err
@@ -150,16 +150,18 @@ func (t *attempt) lookBack(ctx context.Context) (done bool, _ StepResult, _ *pol
 	return false, StepResult{}, nil, nil
 }
 
+const lostText = "the attempt left no trace: its worker was killed or cut off"
+
 // lostEntry describes an attempt that left nothing behind. The last heartbeat of the attempt just before
 // this one is still at the server.
 func (t *attempt) lostEntry(ctx context.Context, n int) records.Attempt {
-	e := records.Attempt{Attempt: n, Outcome: records.Lost, Reason: "the worker stopped heartbeating"}
+	e := records.Attempt{Attempt: n, Outcome: records.Lost, Reason: lostText}
 	var b beatDetails
 	if activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &b) == nil && b.Attempt == n {
 		e.Worker, e.Started = b.Worker, b.Started
 	}
 	e.Failure = &policies.Failure{
-		Class: policies.Lost, Message: "the worker stopped heartbeating", Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step,
+		Class: policies.Lost, Message: lostText, Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step,
 		Task: flow.TaskName(t.in.Step, t.in.Index), Attempt: n, Worker: e.Worker,
 	}
 	return e
@@ -269,7 +271,8 @@ func (t *attempt) goCall(ctx context.Context, state any) <-chan outcome {
 			done <- o
 		}()
 		if t.catch {
-			o.err = t.def.Catch.Call(ctx, state, t.in.Failure)
+			f := *t.in.Failure // the author's own: the record keeps what it was
+			o.err = t.def.Catch.Call(ctx, state, &f)
 		} else {
 			o.err = t.def.Run(ctx, state)
 		}
@@ -298,9 +301,9 @@ func (t *attempt) ended(run context.Context, o outcome) (*policies.Failure, erro
 	case temporal.IsCanceledError(cause):
 		return failed(&policies.Failure{Class: policies.Cancelled, Message: "the run was cancelled"})
 	default:
-		// A heartbeat was refused or got no answer for as long as the heartbeat timeout: the server has given this
-		// attempt up, and whatever it reports now is not heard.
-		return failed(&policies.Failure{Class: policies.Lost, Message: fmt.Sprintf("the server has given the attempt up: %v", cause)})
+		// The server refused a heartbeat, because it has given this attempt up, or the SDK could not send one for as long
+		// as it tries.
+		return failed(&policies.Failure{Class: policies.Lost, Message: fmt.Sprintf("a heartbeat was refused or got no answer: %v", cause)})
 	}
 }
 
@@ -357,6 +360,13 @@ func (h *heartbeat) start(ctx context.Context, timeout time.Duration, workerName
 			}
 		}
 	}()
+}
+
+// beating sends heartbeats for an activity that is no step, until the function that it returns is called.
+func beating(ctx context.Context, workerName string) (stop func()) {
+	var h heartbeat
+	h.start(ctx, activity.GetInfo(ctx).HeartbeatTimeout, workerName, time.Now())
+	return h.stop
 }
 
 func (h *heartbeat) progress(done, total int64) {

@@ -28,6 +28,8 @@ type attemptLog struct {
 	dirty  bool
 	closed bool
 	timer  *time.Timer
+
+	writing sync.Mutex // held while the log is written, so that an older content does not come last
 }
 
 func newAttemptLog(t *attempt) *attemptLog {
@@ -75,6 +77,8 @@ func (l *attemptLog) Write(line []byte) (int, error) {
 // flush writes what there is. A log that cannot be written is not worth failing a task for; the next
 // flush writes it whole.
 func (l *attemptLog) flush() {
+	l.writing.Lock()
+	defer l.writing.Unlock()
 	l.mu.Lock()
 	if l.timer != nil {
 		l.timer.Stop()

@@ -14,6 +14,8 @@ var (
 	ErrExists = driver.ErrExists
 	// ErrUnavailable says that the store did not answer as it should: network, refused connection, timeout, 5xx. Trying again later helps.
 	ErrUnavailable = driver.ErrUnavailable
+	// ErrUnusable says that the store refuses to work until somebody changes a setting: credentials, rights, the bucket.
+	ErrUnusable = driver.ErrUnusable
 	// ErrCorrupt says that the store returned content that does not have its digest. The error is a *CorruptError.
 	ErrCorrupt = errors.New("corrupt")
 	// ErrTooLarge says that a plain field is larger than MaxFieldBytes. The error is a *TooLargeError.

@@ -65,6 +65,9 @@ type Option interface{ StepOption() }
 // test kit call it before anything runs.
 func New[S any](name string, nodes ...Node[S]) *Flow {
 	f := &Flow{name: name, state: reflect.TypeFor[S](), root: Seq(nodes...).n}
+	if strings.EqualFold(name, "stepwell") {
+		f.errs = append(f.errs, fmt.Errorf("flow name %q is not allowed (activities of every run begin with it; choose another)", name))
+	}
 	if !legalFlow.MatchString(name) {
 		f.errs = append(f.errs, fmt.Errorf("flow name %q is not allowed (use a letter, then up to 127 letters, digits, _ or -)", name))
 	}

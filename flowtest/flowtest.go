@@ -90,6 +90,8 @@ func execute(t testing.TB, f *flow.Flow, o Options, in workflows.Input, at time.
 	env.SetStartTime(at)
 	// The default, a second, is for workflow code that blocks; the interpreter does not, but a busy machine may stall it.
 	env.SetWorkerOptions(worker.Options{DeadlockDetectionTimeout: time.Minute})
+	// The default, 3 s, is for workflows that hang; a step may take its time.
+	env.SetTestTimeout(patience(t))
 	workflows.Register(env, f.Name())
 	activities.New(o.Store, activities.Options{Worker: "test", Random: o.Random, Now: env.Now}, f).Register(env)
 	if o.Prepare != nil {
@@ -107,4 +109,14 @@ func execute(t testing.TB, f *flow.Flow, o Options, in workflows.Input, at time.
 		t.Fatalf("flow %q continues with an input that cannot be read: %v", f.Name(), err)
 	}
 	return &in, env.Now(), nil
+}
+
+// patience is how long a step may take: until the test's own deadline, or ten minutes.
+func patience(t testing.TB) time.Duration {
+	if d, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
+		if deadline, set := d.Deadline(); set {
+			return max(time.Until(deadline)-time.Second, time.Second)
+		}
+	}
+	return 10 * time.Minute
 }

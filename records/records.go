@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -35,6 +36,10 @@ type Run struct {
 	WorkflowID string `json:"workflow_id"`
 	TaskQueue  string `json:"task_queue"`
 	Namespace  string `json:"namespace,omitempty"`
+	// Cluster is the id of the Temporal cluster, "" if it is not known: another cluster does not know the run.
+	Cluster string `json:"cluster,omitempty"`
+	// TemporalRunID is the first Temporal run of a workflow whose id may be used again, "" for one whose id is the run's own.
+	TemporalRunID string `json:"temporal_run_id,omitempty"`
 	// Origin is the run that this one was resumed from and Root the first of the chain; Root of a run that
 	// was not resumed is the run itself.
 	Origin string `json:"origin,omitempty"`
@@ -83,6 +88,10 @@ type Ref struct {
 	Step   string           `json:"step"`
 	Index  flow.Index       `json:"index,omitempty"`
 	Digest artifacts.Digest `json:"digest"`
+}
+
+func (r Ref) equal(other Ref) bool {
+	return r.Run == other.Run && r.Step == other.Step && r.Index.Equal(other.Index) && r.Digest == other.Digest
 }
 
 // Attempt is the ledger entry of an attempt that did not finish its task. The attempt that did is in the record.
@@ -178,6 +187,16 @@ func AttemptKey(flowName, run, step string, x flow.Index, n int) string {
 	return AttemptsPrefix(flowName, run, step, x) + fmt.Sprintf("%05d.json", n)
 }
 
+// attemptNumber reads the number from the key of a ledger entry.
+func attemptNumber(key string) (n int, ok bool) {
+	name, ok := strings.CutSuffix(path.Base(key), ".json")
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.Atoi(name)
+	return n, err == nil && n > 0
+}
+
 // LogsPrefix is the folder of a task's logs.
 func LogsPrefix(flowName, run, step string, x flow.Index) string {
 	return taskPrefix(flowName, run, "logs", step) + x.Key() + "/"
@@ -238,6 +257,9 @@ func LoadRun(ctx context.Context, s *artifacts.Store, flowName, run string) (Run
 	if err := decode(s, key, b, &r, &r.Version); err != nil {
 		return Run{}, err
 	}
+	if r.Flow != flowName || r.Run != run {
+		return Run{}, corrupt(s, key, fmt.Sprintf("it is the document of run %s/%s (a folder of runs cannot be copied or renamed)", r.Flow, r.Run))
+	}
 	return r, nil
 }
 
@@ -248,7 +270,12 @@ func CreateTask(ctx context.Context, s *artifacts.Store, t Task) (Ref, Task, err
 	ref := Ref{Run: t.Run, Step: t.Step, Index: t.Index}
 	b, err := create(ctx, s, TaskKey(t.Flow, t.Run, t.Step, t.Index), t)
 	if errors.Is(err, artifacts.ErrExists) {
-		return FindTask(ctx, s, t.Flow, t.Run, t.Step, t.Index)
+		there, rec, err := FindTask(ctx, s, t.Flow, t.Run, t.Step, t.Index)
+		if err == nil && !slices.EqualFunc(rec.Parents, t.Parents, Ref.equal) {
+			return Ref{}, Task{}, fmt.Errorf("task %q of run %s/%s %w, made from another state (is the run's id used twice?)",
+				flow.TaskName(t.Step, t.Index), t.Flow, t.Run, artifacts.ErrExists)
+		}
+		return there, rec, err
 	}
 	if err != nil {
 		return Ref{}, Task{}, err
@@ -268,6 +295,9 @@ func FindTask(ctx context.Context, s *artifacts.Store, flowName, run, step strin
 	var t Task
 	if err := decode(s, key, b, &t, &t.Version); err != nil {
 		return Ref{}, Task{}, err
+	}
+	if t.Flow != flowName || t.Run != run || t.Step != step || !t.Index.Equal(x) {
+		return Ref{}, Task{}, corrupt(s, key, fmt.Sprintf("it is the record of task %s/%s/%s", t.Flow, t.Run, flow.TaskName(t.Step, t.Index)))
 	}
 	return Ref{Run: run, Step: step, Index: x, Digest: artifacts.Sum(b)}, t, nil
 }
@@ -303,7 +333,15 @@ func Attempts(ctx context.Context, s *artifacts.Store, flowName, run, step strin
 			return nil, err
 		}
 		var a Attempt
-		if err := load(ctx, s, info.Key, &a); err != nil {
+		err := load(ctx, s, info.Key, &a)
+		if errors.Is(err, artifacts.ErrCorrupt) { // a damaged ledger must not keep a task from going on
+			n, numbered := attemptNumber(info.Key)
+			if !numbered {
+				continue
+			}
+			a, err = Attempt{Attempt: n, Outcome: Lost, Reason: "its ledger entry is damaged"}, nil
+		}
+		if err != nil {
 			return nil, err
 		}
 		all = append(all, a)
@@ -319,6 +357,11 @@ func CreateEnd(ctx context.Context, s *artifacts.Store, flowName, run string, e 
 		return nil
 	}
 	return err
+}
+
+// PutEnd writes end.json, whatever is there: the workflow was reset, and ended again.
+func PutEnd(ctx context.Context, s *artifacts.Store, flowName, run string, e End) error {
+	return put(ctx, s, EndKey(flowName, run), e)
 }
 
 // LoadEnd reads end.json. It fails with [artifacts.ErrNotFound] while the run has not ended.

@@ -340,8 +340,7 @@ func readers(t *testing.T, s *artifacts.Store) map[string]func() error {
 			}
 			return err
 		},
-		records.AttemptKey("F", "r", "s", nil, 1): func() error { _, err := records.Attempts(ctx, s, "F", "r", "s", nil); return err },
-		records.EndKey("F", "r"):                  func() error { _, err := records.LoadEnd(ctx, s, "F", "r"); return err },
+		records.EndKey("F", "r"): func() error { _, err := records.LoadEnd(ctx, s, "F", "r"); return err },
 	}
 }
 
@@ -397,13 +396,46 @@ func TestDamagedRecord(t *testing.T) {
 	require.ErrorIs(t, err, artifacts.ErrNotFound)
 }
 
+// A damaged ledger entry must not keep its task from going on, or its run from ending: it tells of a lost attempt.
+func TestDamagedLedger(t *testing.T) {
+	t.Parallel()
+	ctx, s := t.Context(), newStore()
+	require.NoError(t, records.PutAttempt(ctx, s, "F", "r", "s", nil, records.Attempt{Attempt: 1, Outcome: records.Failed, CountsAsCodeFailure: true}))
+	require.NoError(t, s.PutDoc(ctx, records.AttemptKey("F", "r", "s", nil, 2), nil))
+	require.NoError(t, s.PutDoc(ctx, records.AttemptsPrefix("F", "r", "s", nil)+"junk", []byte("{")))
+	all, err := records.Attempts(ctx, s, "F", "r", "s", nil)
+	require.NoError(t, err)
+	require.Equal(t, []records.Attempt{
+		{Attempt: 1, Outcome: records.Failed, CountsAsCodeFailure: true},
+		{Attempt: 2, Outcome: records.Lost, Reason: "its ledger entry is damaged"},
+	}, all)
+}
+
+// A folder that was copied or renamed is not the run that its name says.
+func TestForeignDocuments(t *testing.T) {
+	t.Parallel()
+	ctx, s := t.Context(), newStore()
+	for _, key := range []string{records.RunKey("F", "r"), records.TaskKey("F", "r", "s", nil)} {
+		require.NoError(t, s.PutDoc(ctx, key, []byte(`{"version":1,"flow":"F","run":"other","step":"s"}`)))
+		require.ErrorIs(t, readers(t, s)[key](), artifacts.ErrCorrupt)
+	}
+	_, _, err := records.CreateTask(ctx, newStore(), task())
+	require.NoError(t, err)
+	_, _, err = records.CreateTask(ctx, s, task())
+	require.NoError(t, err)
+	twice := task()
+	twice.Parents = append(twice.Parents, records.Ref{Run: "x", Step: "y"})
+	_, _, err = records.CreateTask(ctx, s, twice)
+	require.ErrorIs(t, err, artifacts.ErrExists, "a record that was made from another state is not adopted")
+}
+
 // A newer Stepwell may add fields without asking. What it changes it gives a new version, which this one
 // does not pretend to understand.
 func TestNewerDocuments(t *testing.T) {
 	t.Parallel()
 	ctx, s := t.Context(), newStore()
 	for key, read := range readers(t, s) {
-		require.NoError(t, s.PutDoc(ctx, key, []byte(`{"version":1,"invented_later":{"a":[1]}}`)))
+		require.NoError(t, s.PutDoc(ctx, key, []byte(`{"version":1,"flow":"F","run":"r","step":"s","invented_later":{"a":[1]}}`)))
 		require.NoError(t, read(), key)
 	}
 	for _, key := range []string{records.RunKey("F", "r"), records.TaskKey("F", "r", "s", nil)} {

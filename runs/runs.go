@@ -131,9 +131,10 @@ func (r *Run) refresh(ctx context.Context, ask bool) error {
 	case err == nil:
 		r.finish(end)
 		return nil
-	case !errors.Is(err, artifacts.ErrNotFound):
+	case !errors.Is(err, artifacts.ErrNotFound) && !errors.Is(err, artifacts.ErrCorrupt):
 		return err
 	}
+	// A damaged end, as a power failure may leave it, is none: the tasks' records are what counts.
 	r.Status, r.pending = Unknown, nil
 	if r.reader.temporal == nil || !ask {
 		return nil
@@ -144,8 +145,8 @@ func (r *Run) refresh(ctx context.Context, ask bool) error {
 	var gone *serviceerror.NotFound
 	switch {
 	case errors.As(err, &gone):
-		// A starter writes run.json a moment before it starts the workflow.
-		if time.Since(r.Started) > 10*time.Second {
+		// A starter writes run.json a moment before it starts the workflow, and another cluster knows nothing of the run.
+		if time.Since(r.Started) > 10*time.Second && r.reader.knows(patience, r.Cluster) {
 			r.failed("Temporal does not know the run: it was never started, or its history was deleted", time.Time{})
 		}
 		return nil
@@ -158,17 +159,40 @@ func (r *Run) refresh(ctx context.Context, ask bool) error {
 	return r.describe(ctx, d)
 }
 
+// knows reports whether the cluster that is asked is the one with that id. Of an unknown id it is assumed.
+func (r *Reader) knows(ctx context.Context, cluster string) bool {
+	if cluster == "" {
+		return true
+	}
+	id, err := ClusterID(ctx, r.temporal)
+	return err == nil && id == cluster
+}
+
+// ClusterID asks for the id of the cluster that c is connected to.
+func ClusterID(ctx context.Context, c client.Client) (string, error) {
+	info, err := c.WorkflowService().GetClusterInfo(ctx, &workflowservice.GetClusterInfoRequest{})
+	return info.GetClusterId(), err
+}
+
 func (r *Run) finish(end records.End) {
 	r.end, r.Status, r.Ended, r.Failure, r.pending = &end, end.Status, end.Ended, end.Failure, nil
 }
 
 func (r *Run) describe(ctx context.Context, d *workflowservice.DescribeWorkflowExecutionResponse) error {
 	info := d.GetWorkflowExecutionInfo()
+	if r.TemporalRunID != "" && info.GetFirstRunId() != r.TemporalRunID {
+		r.failed(fmt.Sprintf("it did not write down how it ended, and its workflow id %q is that of another run by now", r.WorkflowID), time.Time{})
+		return nil
+	}
 	switch info.GetStatus() {
 	case enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:
 		r.Status = records.StatusRunning
 		r.pending = pending(r.Flow, d.GetPendingActivities())
 	case enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED:
+		if end, err := records.LoadEnd(ctx, r.reader.store, r.Flow, r.Run.Run); err == nil {
+			r.finish(end)
+			break
+		}
 		r.Status, r.Ended = records.StatusCancelled, info.GetCloseTime().AsTime()
 	case enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED:
 		r.failed("the workflow was terminated in Temporal", info.GetCloseTime().AsTime())
@@ -180,8 +204,12 @@ func (r *Run) describe(ctx context.Context, d *workflowservice.DescribeWorkflowE
 		switch {
 		case err == nil:
 			r.finish(end)
-		case errors.Is(err, artifacts.ErrNotFound):
+		case errors.Is(err, artifacts.ErrNotFound), errors.Is(err, artifacts.ErrCorrupt):
 			r.failed("the workflow ended in Temporal before it could write down how", info.GetCloseTime().AsTime())
+			// What it ended with, Temporal knows: that the worker has another store, for example.
+			if f := policies.FailureOf(r.reader.temporal.GetWorkflow(ctx, r.WorkflowID, "").Get(ctx, nil)); f != nil {
+				r.Failure = f
+			}
 		default:
 			return err
 		}

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -23,7 +24,7 @@ const InputVersion = 1
 type Input struct {
 	Version int       `json:"version"`
 	Plan    flow.Plan `json:"plan"`
-	// Run is the run's id. Defaults to the workflow's first run id.
+	// Run is the run's id, which no other run of the flow may have. Defaults to the workflow's run id.
 	Run string `json:"run,omitempty"`
 	// Params are resolved parameters as text, see flow.ResolveParams. They are in run.json, and only
 	// travel here when Prepared is false.
@@ -67,12 +68,15 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 			"the run was started by a newer Stepwell (plan version %d; upgrade this worker, which knows %d)", in.Plan.Version, flow.PlanVersion),
 			string(policies.Permanent), nil)
 	}
+	if err := check(in); err != nil {
+		return Output{}, temporal.NewNonRetryableApplicationError(err.Error(), string(policies.Invalid), nil)
+	}
 	r := &run{in: in, info: workflow.GetInfo(ctx)}
 	if in.Start != nil {
 		r.at = *in.Start
 	}
 	if in.Run == "" {
-		r.in.Run = r.info.FirstRunID
+		r.in.Run = r.info.OriginalRunID // the same after a reset; a new one each time that a schedule starts the flow
 	}
 	if !in.Prepared {
 		if err := r.begin(ctx); err != nil {
@@ -84,6 +88,23 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 		return Output{}, err
 	}
 	return r.end(ctx, err)
+}
+
+// check refuses an input that no client of ours makes, but whoever starts a flow by hand may.
+func check(in Input) error {
+	var errs []error
+	if in.Plan.Flow == "" || len(in.Plan.Root.Nodes) == 0 {
+		errs = append(errs, errors.New("the input has no plan (use the Plan of the flow)"))
+	}
+	for _, name := range in.Plan.Steps() {
+		if n, _ := in.Plan.Step(name); n.Policy == nil {
+			errs = append(errs, fmt.Errorf("step %q of the plan has no policy (use the Plan of the flow)", name))
+		}
+	}
+	if in.Run != "" {
+		errs = append(errs, records.CheckRunID(in.Run))
+	}
+	return errors.Join(errs...)
 }
 
 // run is one execution of the interpreter.
@@ -141,7 +162,7 @@ func (r *run) node(ctx workflow.Context, n flow.PlanNode, x flow.Index, from *re
 
 // step runs a step and, when its attempts are spent, its catch function.
 func (r *run) step(ctx workflow.Context, n flow.PlanNode, x flow.Index, from *records.Ref) (*records.Ref, error) {
-	in := activities.StepInput{Flow: r.in.Plan.Flow, Run: r.in.Run, Step: n.Name, Index: x, From: from}
+	in := activities.StepInput{Flow: r.in.Plan.Flow, Run: r.in.Run, Step: n.Name, Index: x, From: from, LookBack: r.reset()}
 	task := flow.TaskName(n.Name, x)
 
 	o := n.Policy.ActivityOptions(r.in.Defaults)
@@ -169,6 +190,10 @@ func (r *run) step(ctx workflow.Context, n flow.PlanNode, x flow.Index, from *re
 	o.ActivityID, o.Summary = task+".catch", oneLine(fmt.Sprintf("catch %s: %s", failure.Class, failure.Message), maxSummary)
 	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.CatchType(in.Flow, n.Name), in).Get(ctx, &res)
 	if err == nil {
+		if res.Outcome == records.Completed { // an attempt that was given up finished the task all the same
+			r.show(ctx, task, "completed")
+			return &res.Ref, nil
+		}
 		r.caught++
 		r.show(ctx, task, "caught: "+failure.Message)
 		return &res.Ref, nil
@@ -197,11 +222,15 @@ func (r *run) failure(err error, in activities.StepInput) *policies.Failure {
 	return f
 }
 
+// reset says that somebody reset the workflow: what comes may have happened before.
+func (r *run) reset() bool { return r.info.OriginalRunID != r.info.WorkflowExecution.RunID }
+
 // bookkeeping is for the run's own activities: they only touch the store, and wait for it if need be.
 func (r *run) bookkeeping(ctx workflow.Context, summary string) workflow.Context {
 	return workflow.WithActivityOptions(ctx, workflow.ActivityOptions{
 		ScheduleToCloseTimeout: time.Hour,
 		StartToCloseTimeout:    10 * time.Minute,
+		HeartbeatTimeout:       cmp.Or(r.in.Defaults.Heartbeat, 30*time.Second),
 		RetryPolicy: &temporal.RetryPolicy{
 			InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second,
 		},
@@ -212,7 +241,7 @@ func (r *run) bookkeeping(ctx workflow.Context, summary string) workflow.Context
 func (r *run) begin(ctx workflow.Context) error {
 	return workflow.ExecuteActivity(r.bookkeeping(ctx, "write run.json"), activities.BeginType, records.Run{
 		Flow: r.in.Plan.Flow, Run: r.in.Run, Root: r.in.Run, Plan: r.in.Plan, Params: r.in.Params,
-		Started: r.info.WorkflowStartTime, WorkflowID: r.info.WorkflowExecution.ID, TaskQueue: r.info.TaskQueueName, Namespace: r.info.Namespace,
+		Started: r.info.WorkflowStartTime, WorkflowID: r.info.WorkflowExecution.ID, TemporalRunID: r.info.FirstRunID, TaskQueue: r.info.TaskQueueName, Namespace: r.info.Namespace,
 	}).Get(ctx, nil)
 }
 
@@ -241,7 +270,7 @@ func (r *run) end(ctx workflow.Context, err error) (Output, error) {
 		text += fmt.Sprintf(", %d caught", r.caught)
 	}
 	endErr := workflow.ExecuteActivity(r.bookkeeping(done, text), activities.EndType,
-		activities.EndInput{Flow: r.in.Plan.Flow, Run: r.in.Run, End: e}).Get(done, nil)
+		activities.EndInput{Flow: r.in.Plan.Flow, Run: r.in.Run, End: e, Replace: r.reset()}).Get(done, nil)
 	switch {
 	case e.Status == records.StatusCancelled:
 		return Output{}, temporal.NewCanceledError()

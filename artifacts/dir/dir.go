@@ -14,6 +14,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 
@@ -195,7 +196,7 @@ func (d *Driver) Delete(ctx context.Context, key string) error {
 func (d *Driver) Check(ctx context.Context) error {
 	key := "check/" + rand.Text() // another process may check at the same time
 	body := driver.Bytes([]byte("stepwell"))
-	if err := d.Put(ctx, key, body, driver.PutOptions{}); err != nil {
+	if err := d.Put(ctx, key, body, driver.PutOptions{IfAbsent: true}); err != nil { // which needs hard links
 		return fmt.Errorf("store directory %q is not writable: %w (create it, or give this user the right to write there)", d.root, root(err))
 	}
 	if _, err := d.Stat(ctx, key); err != nil {
@@ -233,8 +234,18 @@ func wrap(op, key string, err error) error {
 		err = driver.ErrNotFound
 	case errors.Is(err, fs.ErrExist) && op == "put":
 		err = driver.ErrExists
+	case passing(err):
+		err = fmt.Errorf("%w: %w", driver.ErrUnavailable, root(err))
 	}
 	return fmt.Errorf("%s %q: %w", op, key, err)
+}
+
+// passing says that the same operation may succeed later: a full or busy disk, too many open files, a network file system
+// that is away.
+func passing(err error) bool {
+	return slices.ContainsFunc([]syscall.Errno{
+		syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.ESTALE, syscall.EMFILE, syscall.ENFILE, syscall.ETIMEDOUT, syscall.EAGAIN, syscall.EBUSY,
+	}, func(e syscall.Errno) bool { return errors.Is(err, e) })
 }
 
 // reader stops a long copy when its context ends.

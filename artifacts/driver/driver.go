@@ -24,6 +24,9 @@ var (
 	// ErrUnavailable says that the store did not answer as it should (network, refused connection, timeout, 5xx): the same
 	// operation may succeed later.
 	ErrUnavailable = errors.New("store unavailable")
+	// ErrUnusable says that the store refused, and will again until somebody changes a setting: credentials, rights, the bucket.
+	// Its text is not part of messages.
+	ErrUnusable = errors.New("store unusable")
 )
 
 // Driver keeps objects under keys. Implementations MUST be safe for concurrent use, MUST refuse keys that CheckKey refuses, and

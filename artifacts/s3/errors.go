@@ -41,6 +41,9 @@ func (e *answerError) Unwrap() []error {
 	return []error{e.kind, e.cause}
 }
 
+// Is makes an error that stays one a driver.ErrUnusable.
+func (e *answerError) Is(target error) bool { return target == driver.ErrUnusable && e.kind == nil }
+
 // fail says what was not done, and turns the SDK's error into the driver's.
 func (d *Driver) fail(ctx context.Context, op, key string, err error) error {
 	if err == nil {
