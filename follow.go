@@ -188,7 +188,7 @@ func (f *follower) draw() {
 // interrupted says what becomes of the run.
 func (f *follower) interrupted() {
 	attach := f.hint("attach", f.run.Pathspec())
-	if f.own {
+	if f.own || f.session.dev != nil && !f.session.dev.Shared { // the worker or the server ends with this process
 		fmt.Fprintf(f.to, "interrupted; what is finished is kept, carry on with: %s\n", attach)
 		return
 	}

@@ -18,6 +18,9 @@ func TestReadme(t *testing.T) {
 	_, body, ok := strings.Cut(string(hello), "package main\n")
 	require.True(t, ok)
 	require.Contains(t, string(readme), body, "copy examples/hello/main.go into README.md")
+	test, err := os.ReadFile("examples/hello/main_test.go")
+	require.NoError(t, err)
+	require.Contains(t, string(readme), string(test[strings.Index(string(test), "func TestHello"):]), "copy the test of examples/hello into README.md")
 	ci, err := os.ReadFile(".ci/run")
 	require.NoError(t, err)
 	const command = "\ngo test ./...\n"

@@ -10,6 +10,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
@@ -46,9 +50,10 @@ type ResumePlan struct {
 	// Note says what stands in the way of the resume, "" if nothing does.
 	Note string `json:"note,omitempty"`
 
-	doc     records.Run
-	start   *workflows.Cursor
-	unknown bool // whether the origin still runs is not known
+	doc      records.Run
+	start    *workflows.Cursor
+	unknown  bool   // whether the origin still runs is not known
+	workflow string // the origin's workflow id
 }
 
 // ResumeStep is one step of a resume's plan.
@@ -72,11 +77,34 @@ func (c *Client) Resume(ctx context.Context, f *flow.Flow, o ResumeOptions) (*ru
 	if o.Token != "" && o.Token != p.Token {
 		return nil, p, inputf("the plan has changed since token %q was made (look at the new plan with --plan; its token is %q)", o.Token, p.Token)
 	}
-	if p.unknown && o.Origin == "" {
-		return nil, p, inputf("whether run %s/%s still runs is not known, because its Temporal server is not the one that is asked (resume it by its name if it does not)", p.Flow, p.Origin)
+	if p.unknown {
+		if err := c.mayResume(ctx, p, o.Origin != ""); err != nil {
+			return nil, p, err
+		}
 	}
 	run, err := c.start(ctx, p.doc, p.start)
 	return run, p, err
+}
+
+// mayResume asks Temporal, with more patience than a reader, about an origin of which the store does not know whether it
+// still runs: two runs of one lineage at once would do everything twice. A run that the server does not know, perhaps
+// because it is another one's, is resumed only by its name.
+func (c *Client) mayResume(ctx context.Context, p *ResumePlan, named bool) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	d, err := c.temporal.DescribeWorkflowExecution(ctx, p.workflow, "")
+	var gone *serviceerror.NotFound
+	switch {
+	case err == nil && d.GetWorkflowExecutionInfo().GetStatus() != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:
+		return nil
+	case err == nil:
+		return inputf("run %s/%s is still running (attach to it, or cancel it first)", p.Flow, p.Origin)
+	case !errors.As(err, &gone):
+		return fmt.Errorf("ask whether run %s/%s still runs: %w", p.Flow, p.Origin, err)
+	case !named:
+		return inputf("whether run %s/%s still runs is not known, because the Temporal server that is asked does not know it (resume it by its name if it does not)", p.Flow, p.Origin)
+	}
+	return nil
 }
 
 // PlanResume works out what [Client.Resume] would do. It starts and writes nothing.
@@ -132,7 +160,7 @@ func (c *Client) PlanResume(ctx context.Context, f *flow.Flow, o ResumeOptions) 
 		return nil, &InputError{err}
 	}
 
-	p := &ResumePlan{Flow: f.Name(), Origin: origin.Run.Run, Params: o.Params, unknown: origin.Status == runs.Unknown}
+	p := &ResumePlan{Flow: f.Name(), Origin: origin.Run.Run, Params: o.Params, unknown: origin.Status == runs.Unknown, workflow: origin.WorkflowID}
 	if p.unknown {
 		p.Note = fmt.Sprintf("run %s has not ended as far as the store knows: if its process ended, attach carries it on, and resume takes it only after cancel", origin.Pathspec())
 	}

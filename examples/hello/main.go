@@ -12,7 +12,8 @@ import (
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
-// State is what the steps share: exported fields are artifacts, those with a param tag are parameters.
+// State is what the steps share. Exported fields are artifacts, those with a param tag are parameters; what is not
+// exported never leaves the process.
 type State struct {
 	Name     string `param:"name" default:"world" help:"whom to greet"`
 	Greeting string
@@ -24,6 +25,7 @@ func greet(ctx context.Context, s *State) error {
 		return errors.New("the line is busy") // tried again, as the policy says
 	}
 	s.Greeting = "hello, " + s.Name
+	flow.Log(ctx).Info("greeted", "name", s.Name) // kept with the attempt
 	return nil
 }
 
@@ -36,10 +38,14 @@ func keep(_ context.Context, s *State, f *policies.Failure) error {
 	return nil
 }
 
-func main() {
-	hello := flow.New("HelloFlow",
+// Hello is the flow: its steps, in order, with their policies.
+func Hello() *flow.Flow {
+	return flow.New("HelloFlow",
 		flow.Step("greet", greet, policies.Retry{MaximumAttempts: 4, InitialInterval: time.Second}),
 		flow.Step("send", send, policies.Catch(keep)),
 	)
-	stepwell.App{Flows: []*flow.Flow{hello}, Dev: devserver.Start}.Main()
+}
+
+func main() {
+	stepwell.App{Flows: []*flow.Flow{Hello()}, Dev: devserver.Start}.Main()
 }
