@@ -79,7 +79,7 @@ func TestAdoptsWhatAnEarlierAttemptFinished(t *testing.T) {
 		return nil
 	}))
 	d := &faulty{Driver: mem.New(), fail: func(key string) (bool, bool) {
-		return strings.Contains(key, "/tasks/a/") && failures.Add(1) == 1, true
+		return strings.HasSuffix(key, "/tasks/a.json") && failures.Add(1) == 1, true
 	}}
 	run := flowtest.Run(t, f, flowtest.Options{Store: artifacts.New(d, artifacts.Options{})})
 	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
@@ -102,7 +102,7 @@ func TestStoreAwayDoesNotUseUpAttempts(t *testing.T) {
 		var calls, failures atomic.Int32
 		f := flow.New("AwayFlow", flow.Step("a", func(context.Context, *state) error { calls.Add(1); return nil }))
 		d := &faulty{Driver: mem.New(), fail: func(key string) (bool, bool) {
-			return strings.Contains(key, "/tasks/a/") && failures.Add(1) <= test.failures, false
+			return strings.HasSuffix(key, "/tasks/a.json") && failures.Add(1) <= test.failures, false
 		}}
 		run := flowtest.Run(t, f, flowtest.Options{Store: artifacts.New(d, artifacts.Options{})})
 		require.Equal(t, test.status, run.Status, "%+v", run.Failure)
@@ -154,7 +154,7 @@ func TestWritesOfSmallSteps(t *testing.T) {
 	prefix := "flows/SmallFlow/" + run.Run.Run + "/"
 	require.Equal(t, prefix+"run.json", d.puts[0])
 	require.Contains(t, d.puts[1], "blobs/sha256/")
-	require.Equal(t, []string{prefix + "tasks/a/_.json", prefix + "tasks/b/_.json", prefix + "end.json"}, d.puts[2:])
+	require.Equal(t, []string{prefix + "tasks/a.json", prefix + "tasks/b.json", prefix + "end.json"}, d.puts[2:])
 }
 
 func TestLogIsBounded(t *testing.T) {

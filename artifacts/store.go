@@ -77,6 +77,30 @@ func (s *Store) GetDoc(ctx context.Context, key string) ([]byte, error) {
 	return b, s.fail("load", err)
 }
 
+// GetDocAs returns the document that has that digest. This process may know it already, from KeepDoc or an earlier call; the
+// caller must not change it. A document with another content is ErrCorrupt.
+func (s *Store) GetDocAs(ctx context.Context, key string, d Digest) ([]byte, error) {
+	if b, ok := s.cache.get(d); ok {
+		return b, nil
+	}
+	b, err := s.GetDoc(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	if got := Sum(b); got != d {
+		return nil, &CorruptError{Digest: d, Key: key, Store: s.String(), Reason: mismatch(got, d).Error()}
+	}
+	s.cache.put(d, b, false)
+	return b, nil
+}
+
+// KeepDoc returns the digest of a document that was just written, and keeps its content for GetDocAs.
+func (s *Store) KeepDoc(b []byte) Digest {
+	d := Sum(b)
+	s.cache.put(d, b, false)
+	return d
+}
+
 // DeleteDoc removes a document. One that is not there is not an error.
 func (s *Store) DeleteDoc(ctx context.Context, key string) error {
 	return s.fail("delete", s.try(ctx, func() error { return s.driver.Delete(ctx, key) }))

@@ -211,3 +211,29 @@ func TestCheck(t *testing.T) {
 		require.NoError(t, <-errs)
 	}
 }
+
+// A document is read once, and only its own content is believed.
+func TestGetDocAs(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	d := newFaulty()
+	s := New(d, Options{})
+	require.NoError(t, s.PutDoc(ctx, "doc/a", []byte("one")))
+	digest := Sum([]byte("one"))
+	for range 2 {
+		b, err := s.GetDocAs(ctx, "doc/a", digest)
+		require.NoError(t, err)
+		require.Equal(t, "one", string(b))
+	}
+	_, err := s.GetDocAs(ctx, "doc/a", Sum([]byte("two")))
+	require.ErrorIs(t, err, ErrCorrupt)
+	require.ErrorContains(t, err, `"doc/a"`)
+
+	require.NoError(t, s.DeleteDoc(ctx, "doc/a"))
+	kept := s.KeepDoc([]byte("three"))
+	b, err := s.GetDocAs(ctx, "doc/never-written", kept)
+	require.NoError(t, err)
+	require.Equal(t, "three", string(b))
+	_, err = New(d, Options{}).GetDocAs(ctx, "doc/a", digest)
+	require.ErrorIs(t, err, ErrNotFound)
+}

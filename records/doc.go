@@ -1,7 +1,8 @@
 // Package records holds the documents that describe a run in a store, and their keys.
 //
 //	flows/<Flow>/<run>/run.json                              what was started: plan, parameters, origin (written once)
-//	flows/<Flow>/<run>/tasks/<step>/<index>.json             what a task produced (written once, last: the task is finished if and only if it exists)
+//	flows/<Flow>/<run>/tasks/<step>.json                     what a task produced (written once, last: the task is finished if and only if it exists)
+//	flows/<Flow>/<run>/tasks/<step>/<index>.json             … of a task in a foreach or loop
 //	flows/<Flow>/<run>/attempts/<step>/<index>/<n>.json      an attempt that failed or was lost
 //	flows/<Flow>/<run>/logs/<step>/<index>/<n>.log           the lines of an attempt, JSON, one object each
 //	flows/<Flow>/<run>/cards/<step>/<index>/<name>.html      reports
