@@ -210,7 +210,7 @@ func (t *Task) Artifacts() []string {
 // Artifact describes one artifact of a finished task.
 func (t *Task) Artifact(name string) (artifacts.Entry, error) {
 	if t.Record == nil {
-		return artifacts.Entry{}, fmt.Errorf("artifact %q of %s: %w (the task is %s)", name, t.Pathspec(), ErrNotFound, t.State)
+		return artifacts.Entry{}, fmt.Errorf("artifacts of %s: %w (the task is %s; only a finished one has some)", t.Pathspec(), ErrNotFound, t.State)
 	}
 	e, ok := t.Record.Artifacts[name]
 	if !ok {
