@@ -113,6 +113,7 @@ func execute(t testing.TB, f *flow.Flow, o Options, in workflows.Input, at time.
 
 // patience is how long a step may take: until the test's own deadline, or ten minutes.
 func patience(t testing.TB) time.Duration {
+	t.Helper()
 	if d, ok := t.(interface{ Deadline() (time.Time, bool) }); ok {
 		if deadline, set := d.Deadline(); set {
 			return max(time.Until(deadline)-time.Second, time.Second)
