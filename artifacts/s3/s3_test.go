@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -50,12 +51,11 @@ func open(t *testing.T, o s3.Options) *s3.Driver {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	o := options(t, server)
-	stores := 0
+	var stores atomic.Int64
 	storetest.Run(t, func(t *testing.T) driver.Driver {
 		t.Helper()
-		stores++
 		o := o
-		o.Prefix = fmt.Sprintf("/team a/%d/", stores)
+		o.Prefix = fmt.Sprintf("/team a/%d/", stores.Add(1))
 		return open(t, o)
 	})
 }
