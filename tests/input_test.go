@@ -154,7 +154,7 @@ func TestExamplesOnEmbeddedServer(t *testing.T) {
 func TestNobodyPolls(t *testing.T) {
 	t.Parallel()
 	s := server(t)
-	env := []string{"TEMPORAL_ADDRESS=" + s.Address, "TEMPORAL_NAMESPACE=" + s.Namespace}
+	env := []string{"TEMPORAL_ADDRESS=" + s.address, "TEMPORAL_NAMESPACE=" + s.namespace}
 	code, stdout, stderr := call(t, "starter", t.TempDir(), env, "run", "FlightDelayFlow", "--task-queue", "nobody", "--detach")
 	require.Equal(t, stepwell.ExitOK, code, "%s%s", stdout, stderr)
 	require.Contains(t, stderr, `no worker polls task queue "nobody"`)

@@ -67,7 +67,7 @@ func newWorkers(t testing.TB, n int) *workers {
 	s := server(t)
 	w := &workers{
 		t: t, queue: t.Name(), store: t.TempDir(), byPID: map[int]*program{},
-		env: []string{"TEMPORAL_ADDRESS=" + s.Address, "TEMPORAL_NAMESPACE=" + s.Namespace},
+		env: []string{"TEMPORAL_ADDRESS=" + s.address, "TEMPORAL_NAMESPACE=" + s.namespace},
 	}
 	for range n {
 		w.add()

@@ -2,9 +2,11 @@
 package tests
 
 import (
+	"bufio"
 	"bytes"
-	"context"
+	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -37,6 +39,7 @@ func TestMain(m *testing.M) {
 	app := stepwell.App{Flows: append(examples.Flows(), programFlows()...), Dev: devserver.Start}
 	switch os.Getenv(asProgram) {
 	case "starter":
+		tether()
 		app.Main()
 	case "worker":
 		app.Dev = nil
@@ -48,31 +51,80 @@ func TestMain(m *testing.M) {
 	}
 	sharedDir = dir
 	code := m.Run()
-	if sharedServer != nil {
-		sharedServer.Stop()
-	}
+	shared.stop()
 	_ = os.RemoveAll(dir)
 	os.Exit(code)
 }
 
+// tethered makes a program end with the process that holds the other end of its standard input.
+const tethered = "STEPWELL_TEST_TETHERED"
+
+func tether() {
+	if os.Getenv(tethered) == "" {
+		return
+	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(1)
+	}()
+}
+
 var (
-	sharedDir    string
-	sharedServer *stepwell.DevServer
-	sharedOnce   sync.Once
+	sharedDir string
+	shared    sharedServer
 )
 
-// server is one embedded server for all tests that do not stop theirs.
-func server(t testing.TB) *stepwell.DevServer {
+// sharedServer is the embedded server of all tests that do not stop theirs. It is a process of its own, "starter dev": the
+// race detector is for Stepwell, and the Temporal server has races of its own.
+type sharedServer struct {
+	once               sync.Once
+	cmd                *exec.Cmd
+	address, namespace string
+	err                error
+}
+
+func server(t testing.TB) *sharedServer {
 	t.Helper()
-	sharedOnce.Do(func() {
-		s, err := devserver.Start(context.Background(), //nolint:usetesting // it outlives the test that came first
-			stepwell.DevOptions{Dir: sharedDir, Logger: slog.New(slog.DiscardHandler)})
-		if err == nil {
-			sharedServer = s
+	shared.once.Do(func() { shared.err = shared.start() })
+	require.NoError(t, shared.err)
+	return &shared
+}
+
+func (s *sharedServer) start() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	s.cmd = exec.Command(self, "dev", "--state-dir", sharedDir, "--task-queue", "shared")
+	s.cmd.Env = []string{asProgram + "=starter", tethered + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + sharedDir}
+	if _, err := s.cmd.StdinPipe(); err != nil {
+		return err
+	}
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	s.namespace = "default"
+	for lines := bufio.NewScanner(out); lines.Scan(); {
+		if address, ok := strings.CutPrefix(lines.Text(), "Temporal server "); ok {
+			s.address = address
 		}
-	})
-	require.NotNil(t, sharedServer, "the shared server did not start")
-	return sharedServer
+		if strings.Contains(lines.Text(), "polls task queue") {
+			go func() { _, _ = io.Copy(io.Discard, out) }()
+			return nil
+		}
+	}
+	return errors.New("the shared server did not start")
+}
+
+func (s *sharedServer) stop() {
+	if s.cmd != nil && s.cmd.Process != nil {
+		_ = s.cmd.Process.Kill()
+		_ = s.cmd.Wait()
+	}
 }
 
 // rig is a store, a task queue of its own on the shared server, and a worker in this process.
@@ -97,7 +149,7 @@ func newRigOver(t testing.TB, open func() (*artifacts.Store, error), flows ...*f
 	t.Helper()
 	s := server(t)
 	c, err := client.DialContext(t.Context(), client.Options{
-		HostPort: s.Address, Namespace: s.Namespace, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+		HostPort: s.address, Namespace: s.namespace, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
 	})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
@@ -116,7 +168,7 @@ func (r *rig) restart(flows ...*flow.Flow) {
 	queue := strings.NewReplacer("/", "-", "#", "-").Replace(r.t.Name())
 	r.store = store
 	r.client = stepwell.NewClient(r.temporal, store, stepwell.ClientOptions{
-		TaskQueue: queue, Namespace: server(r.t).Namespace, Heartbeat: 5 * time.Second, User: "tester",
+		TaskQueue: queue, Namespace: server(r.t).namespace, Heartbeat: 5 * time.Second, User: "tester",
 	})
 	w, err := stepwell.NewWorker(r.temporal, store, stepwell.WorkerOptions{TaskQueue: queue, Drain: 500 * time.Millisecond}, flows...)
 	require.NoError(r.t, err)
