@@ -208,6 +208,7 @@ func (r *Run) describe(ctx context.Context, d *workflowservice.DescribeWorkflowE
 			r.failed("the workflow ended in Temporal before it could write down how", info.GetCloseTime().AsTime())
 			// What it ended with, Temporal knows: that the worker has another store, for example.
 			if f := policies.FailureOf(r.reader.temporal.GetWorkflow(ctx, r.WorkflowID, "").Get(ctx, nil)); f != nil {
+				f.Message = strings.TrimPrefix(f.Message, fmt.Sprintf("step %q failed: ", f.Task)) // the workflow's error says that, too
 				r.Failure = f
 			}
 		default:
