@@ -1,4 +1,13 @@
 // Package stepwell runs durable flows for data and ML work on Temporal.
+//
+// Package flow defines flows, package policies says what happens when a step fails. This package makes programs of them:
+//
+//   - [App] is a whole program with a command line: starter, worker and, without a Temporal server, everything in one
+//     process. examples/hello shows one.
+//   - [Client] starts, resumes, follows and cancels runs from Go; its verbs are what the command line calls.
+//   - [NewWorker] makes a Temporal worker of flows, for programs with a main of their own.
+//
+// Package runs reads runs back, package flowtest tests flows, package devserver embeds a Temporal server.
 package stepwell
 
 import "log/slog"
@@ -13,7 +22,7 @@ type DevServer struct {
 	Namespace string
 	// Shared says that another process runs the server at this moment.
 	Shared bool
-	// Stop ends this process's part: it stops the server, or lets go of a shared one. It may be called once.
+	// Stop ends this process's part: it stops the server, or lets go of a shared one. Calling it again does nothing.
 	Stop func()
 }
 
