@@ -20,6 +20,8 @@ type Flow struct {
 	root   *node
 	schema *artifacts.Schema
 	params []boundParam
+	places map[string]*place // of the tasks
+	shapes map[string]*shape
 	errs   []error // found by New, told by Check
 }
 
@@ -33,7 +35,9 @@ type node struct {
 	kind  Kind
 	name  string
 	nodes []*node
-	step  *StepDef
+	step  *StepDef // of a step, and of a split that is decided on its own
+	join  *node    // of a branch and a foreach
+	shape *shape
 	errs  []error
 }
 
@@ -44,8 +48,10 @@ type StepDef struct {
 	Name string
 	// Spec is the step's policies as data, the same as in the plan.
 	Spec policies.Spec
-	// Run calls the author's function; state is a *S.
+	// Run calls the author's function; state is a *S. It is nil for a join.
 	Run func(ctx context.Context, state any) error
+	// Join calls the author's function of a join.
+	Join func(ctx context.Context, state any, in Source) error
 	// RetryIf is Retry.RetryIf, nil when there is none.
 	RetryIf func(error) bool
 	// Catch is the catch function, nil when there is none.
@@ -64,7 +70,7 @@ type Option interface{ StepOption() }
 // New never fails. [Flow.Check] reports every mistake at once; the worker, the starter and the
 // test kit call it before anything runs.
 func New[S any](name string, nodes ...Node[S]) *Flow {
-	f := &Flow{name: name, state: reflect.TypeFor[S](), root: Seq(nodes...).n}
+	f := &Flow{name: name, state: reflect.TypeFor[S](), root: decide(Seq(nodes...).n)}
 	if strings.EqualFold(name, "stepwell") {
 		f.errs = append(f.errs, fmt.Errorf("flow name %q is not allowed (activities of every run begin with it; choose another)", name))
 	}
@@ -73,6 +79,12 @@ func New[S any](name string, nodes ...Node[S]) *Flow {
 	}
 	f.fail(f.bindState())
 	f.checkGraph()
+	f.places, f.shapes = f.locate(), map[string]*shape{}
+	f.root.walk(func(n *node) {
+		if n.shape != nil {
+			f.shapes[n.name] = n.shape
+		}
+	})
 	return f
 }
 
@@ -128,13 +140,18 @@ func (f *Flow) bindState() error {
 // The name is the step's durable identity within its flow: records, logs and the Web UI carry it.
 // A step without options is tried once; see [policies.Retry], [policies.Timeout] and [policies.Catch].
 func Step[S any](name string, fn func(context.Context, *S) error, options ...Option) Node[S] {
-	def := &StepDef{Name: name}
-	n := &node{kind: KindStep, name: name, step: def}
+	n := newStep[S](name, options)
 	if fn == nil {
 		n.errs = append(n.errs, fmt.Errorf("step %q has no function", name))
 	}
-	def.Run = func(ctx context.Context, state any) error { return fn(ctx, state.(*S)) }
+	n.step.Run = func(ctx context.Context, state any) error { return fn(ctx, state.(*S)) }
+	return Node[S]{n}
+}
 
+// newStep is a step without its function.
+func newStep[S any](name string, options []Option) *node {
+	def := &StepDef{Name: name}
+	n := &node{kind: KindStep, name: name, step: def}
 	var (
 		retry   *policies.Retry
 		timeout *policies.Timeout
@@ -177,7 +194,7 @@ func Step[S any](name string, fn func(context.Context, *S) error, options ...Opt
 		n.errs = append(n.errs, fmt.Errorf("step %q: %w", name, err))
 	}
 	n.errs = append(n.errs, checkCards(name, def.Cards)...)
-	return Node[S]{n}
+	return n
 }
 
 // Seq runs nodes one after the other. A flow is itself a sequence; Seq is for putting
@@ -215,11 +232,12 @@ func (f *Flow) Schema() *artifacts.Schema { return f.schema }
 // NewState returns a new zero state, a *S.
 func (f *Flow) NewState() any { return reflect.New(f.state).Interface() }
 
-// Steps lists the steps in order of definition.
+// Steps lists the steps in order of definition, joins after what they join. Splits that are decided on their own come as steps
+// with the name of their shape.
 func (f *Flow) Steps() []*StepDef {
 	var steps []*StepDef
 	f.root.walk(func(n *node) {
-		if n.kind == KindStep {
+		if n.step != nil {
 			steps = append(steps, n.step)
 		}
 	})
@@ -231,6 +249,9 @@ func (n *node) walk(visit func(*node)) {
 	for _, child := range n.nodes {
 		child.walk(visit)
 	}
+	if n.join != nil {
+		n.join.walk(visit)
+	}
 }
 
 // Names become workflow types, activity types, folders and flags, so they are kept to what
@@ -240,27 +261,3 @@ var (
 	legalStep = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
 	legalCard = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 )
-
-func (f *Flow) checkGraph() {
-	seen := map[string]string{} // lower-cased: folders may not tell case apart
-	f.root.walk(func(n *node) {
-		f.fail(errors.Join(n.errs...))
-		if n.kind != KindStep {
-			return
-		}
-		if !legalStep.MatchString(n.name) {
-			f.fail(fmt.Errorf("step name %q is not allowed (use a letter, then up to 63 letters, digits, _ or -)", n.name))
-		}
-		switch first, dup := seen[strings.ToLower(n.name)]; {
-		case dup && first == n.name:
-			f.fail(fmt.Errorf("two steps are named %q (rename one)", n.name))
-		case dup:
-			f.fail(fmt.Errorf("steps %q and %q differ only in case (rename one)", first, n.name))
-		default:
-			seen[strings.ToLower(n.name)] = n.name
-		}
-	})
-	if len(seen) == 0 {
-		f.fail(errors.New("it has no steps (add flow.Step)"))
-	}
-}

@@ -9,8 +9,9 @@ import (
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
-// PlanVersion is the version of the plan's form that this package writes.
-const PlanVersion = 1
+// PlanVersion is the newest version of the plan's form. A plan of steps and sequences alone has version 1, which workers from
+// before there were shapes understand.
+const PlanVersion = 2
 
 // Plan is a flow's graph as plain data: names, shapes and policies, no functions. It travels in
 // the workflow's input, so that a running flow never depends on what a newer program registers;
@@ -28,26 +29,47 @@ type Kind string
 
 // The kinds of nodes.
 const (
-	KindStep Kind = "step"
-	KindSeq  Kind = "seq"
+	KindStep    Kind = "step"
+	KindSeq     Kind = "seq"
+	KindBranch  Kind = "branch"
+	KindForeach Kind = "foreach"
+	KindSwitch  Kind = "switch"
+	KindLoop    Kind = "loop"
+	// KindDecide asks the author's code about the shape that follows, which has the same name, where no step goes before it
+	// that could: at the start of a flow and of an item.
+	KindDecide Kind = "decide"
 )
 
 // PlanNode is a step or a shape.
 type PlanNode struct {
 	Kind Kind `json:"kind"`
-	// Name is the step's name; sequences have none.
+	// Name is the name of the step or shape; sequences have none.
 	Name string `json:"name,omitempty"`
 	// Policy is the step's policies.
 	Policy *policies.Spec `json:"policy,omitempty"`
 	// Cards names the step's cards.
 	Cards []string `json:"cards,omitempty"`
-	// Nodes are a shape's parts, in order.
+	// Nodes are a shape's parts, in order: the nodes of a sequence, the arms of a branch, the cases of a switch. A foreach and a
+	// loop have one, their body.
 	Nodes []PlanNode `json:"nodes,omitempty"`
+	// Join is the step that ends a branch or a foreach.
+	Join *PlanNode `json:"join,omitempty"`
+	// Fan says how a foreach runs its items.
+	Fan *Fan `json:"fan,omitempty"`
+	// Item is the Go type of a foreach's items, for people.
+	Item string `json:"item,omitempty"`
+	// Cases are the values of a switch's cases, as text. There is one node more than cases if the switch has an else.
+	Cases []string `json:"cases,omitempty"`
 }
 
 // Plan returns the graph as data. Call it on a flow that passes [Flow.Check].
 func (f *Flow) Plan() Plan {
-	p := Plan{Version: PlanVersion, Flow: f.name, Root: f.root.plan()}
+	p := Plan{Version: 1, Flow: f.name, Root: f.root.plan()}
+	p.Root.walk(func(n PlanNode) {
+		if n.Kind != KindStep && n.Kind != KindSeq {
+			p.Version = PlanVersion
+		}
+	})
 	for _, b := range f.params {
 		p.Params = append(p.Params, b.Param)
 	}
@@ -66,10 +88,21 @@ func (n *node) plan() PlanNode {
 	for _, child := range n.nodes {
 		p.Nodes = append(p.Nodes, child.plan())
 	}
+	if n.join != nil {
+		j := n.join.plan()
+		p.Join = &j
+	}
+	if s := n.shape; s != nil {
+		p.Cases = slices.Clone(s.labels)
+		if n.kind == KindForeach {
+			fan := s.fan
+			p.Fan, p.Item = &fan, s.elem.String()
+		}
+	}
 	return p
 }
 
-// Steps lists the names of the plan's steps in order of definition.
+// Steps lists the names of the plan's steps in order of definition, joins after what they join.
 func (p Plan) Steps() []string {
 	var names []string
 	p.Root.walk(func(n PlanNode) {
@@ -81,11 +114,21 @@ func (p Plan) Steps() []string {
 }
 
 // Step finds a step by name.
-func (p Plan) Step(name string) (PlanNode, bool) {
+func (p Plan) Step(name string) (PlanNode, bool) { return p.find(name, KindStep) }
+
+// Task finds what a task of that name runs: a step, or a split that is decided on its own.
+func (p Plan) Task(name string) (PlanNode, bool) { return p.find(name, KindStep, KindDecide) }
+
+// Shape finds a branch, foreach, switch or loop by name.
+func (p Plan) Shape(name string) (PlanNode, bool) {
+	return p.find(name, KindBranch, KindForeach, KindSwitch, KindLoop)
+}
+
+func (p Plan) find(name string, kinds ...Kind) (PlanNode, bool) {
 	var found PlanNode
 	ok := false
 	p.Root.walk(func(n PlanNode) {
-		if n.Kind == KindStep && n.Name == name {
+		if n.Name == name && slices.Contains(kinds, n.Kind) {
 			found, ok = n, true
 		}
 	})
@@ -96,6 +139,9 @@ func (n PlanNode) walk(visit func(PlanNode)) {
 	visit(n)
 	for _, child := range n.Nodes {
 		child.walk(visit)
+	}
+	if n.Join != nil {
+		n.Join.walk(visit)
 	}
 }
 

@@ -44,8 +44,11 @@ type Run struct {
 	// was not resumed is the run itself.
 	Origin string `json:"origin,omitempty"`
 	Root   string `json:"root"`
-	// Reused maps each step that was taken over to the run whose records it uses.
+	// Reused maps each step of which tasks were taken over to the run that has their records. A task that has no record in
+	// this run has the one of that run, or of the run where that one has it from.
 	Reused map[string]string `json:"reused,omitempty"`
+	// MaxParallel bounds the tasks that run at the same time. 0 means no limit.
+	MaxParallel int `json:"max_parallel,omitempty"`
 }
 
 // Outcome says how a task ended.
@@ -80,6 +83,8 @@ type Task struct {
 	Changed   []string                   `json:"changed,omitempty"`
 	// Failure is what was caught.
 	Failure *policies.Failure `json:"failure,omitempty"`
+	// Ahead is what was decided about the shapes that follow.
+	Ahead flow.Ahead `json:"ahead,omitempty"`
 }
 
 // Ref points at a task's record. The digest is of the record's content, so a damaged record is noticed.

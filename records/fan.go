@@ -1,0 +1,260 @@
+package records
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// Shard says how some items of a foreach ended that are next to each other in its list. It is the first line of a document
+// whose other lines are its items or batches, so that it can be read without them.
+type Shard struct {
+	Version int        `json:"version"`
+	Flow    string     `json:"flow"`
+	Run     string     `json:"run"`
+	Foreach string     `json:"foreach"`
+	Index   flow.Index `json:"index,omitempty"` // of the foreach itself
+	First   int        `json:"first"`
+	Count   int        `json:"count"`
+	Tally
+	// Batched says that the lines are batches and not items.
+	Batched bool `json:"batched,omitempty"`
+
+	Items   []Item  `json:"-"`
+	Batches []Batch `json:"-"`
+}
+
+// Tally counts items by how they ended. Those that are missing did not end.
+type Tally struct {
+	// Completed counts items that ended well, with those whose last task was caught; Caught counts the latter alone.
+	Completed int `json:"completed"`
+	Caught    int `json:"caught,omitempty"`
+	Failed    int `json:"failed,omitempty"`
+	// Failure is the first failure.
+	Failure *policies.Failure `json:"failure,omitempty"`
+}
+
+// Add counts one more item.
+func (t *Tally) Add(i Item) {
+	switch i.Outcome {
+	case Completed:
+		t.Completed++
+	case Caught:
+		t.Completed++
+		t.Caught++
+	case Failed:
+		t.Failed++
+		t.first(i.Failure)
+	}
+}
+
+// Merge counts what another tally counted.
+func (t *Tally) Merge(o Tally) {
+	t.Completed += o.Completed
+	t.Caught += o.Caught
+	t.Failed += o.Failed
+	t.first(o.Failure)
+}
+
+func (t *Tally) first(f *policies.Failure) {
+	if f != nil && (t.Failure == nil || f.Time.Before(t.Failure.Time)) {
+		t.Failure = f
+	}
+}
+
+// Item is how one item ended.
+type Item struct {
+	Index int `json:"i"`
+	// Outcome is Completed, Caught or Failed; empty when the item did not end.
+	Outcome Outcome `json:"outcome,omitempty"`
+	// Ref is the item's last record, if it has one. Items of a batch have none: their line is the record.
+	Ref     *Ref              `json:"ref,omitempty"`
+	Failure *policies.Failure `json:"failure,omitempty"`
+
+	// Step, Attempt, Started and Took are of the last task, and Set is what the item's tasks set, of an item in a batch.
+	Step    string                     `json:"step,omitempty"`
+	Attempt int                        `json:"attempt,omitempty"`
+	Started time.Time                  `json:"started,omitzero"`
+	Took    time.Duration              `json:"took_ns,omitempty"`
+	Set     map[string]artifacts.Entry `json:"set,omitempty"`
+	// Gone names artifacts that the item emptied.
+	Gone []string `json:"gone,omitempty"`
+}
+
+// Batch says where the items of a batch are.
+type Batch struct {
+	Run    string           `json:"run"`
+	First  int              `json:"first"`
+	Count  int              `json:"count"`
+	Digest artifacts.Digest `json:"digest,omitzero"` // zero when it was not run to its end
+	Tally
+}
+
+// FanPrefix is the folder of what the items of a foreach ended with.
+func FanPrefix(flowName, run, foreach string, x flow.Index) string {
+	return taskPrefix(flowName, run, "fans", foreach) + x.Key() + "/"
+}
+
+// ShardKey is the key of a shard's document.
+func ShardKey(flowName, run, foreach string, x flow.Index, first int) string {
+	return FanPrefix(flowName, run, foreach, x) + fmt.Sprintf("%08d.jsonl", first)
+}
+
+// BatchesPrefix is the folder of a foreach's batches.
+func BatchesPrefix(flowName, run, foreach string, x flow.Index) string {
+	return taskPrefix(flowName, run, "batches", foreach) + x.Key() + "/"
+}
+
+// BatchKey is the key of a batch that ended: the record of its items.
+func BatchKey(flowName, run, foreach string, x flow.Index, first int) string {
+	return BatchesPrefix(flowName, run, foreach, x) + fmt.Sprintf("%08d.jsonl", first)
+}
+
+// BatchPartPrefix is the folder of what the attempts of a batch got done before it ended.
+func BatchPartPrefix(flowName, run, foreach string, x flow.Index, first int) string {
+	return taskPrefix(flowName, run, "parts", foreach) + x.Key() + "/" + fmt.Sprintf("%08d/", first)
+}
+
+// encodeShard writes a shard as lines.
+func encodeShard(s Shard) ([]byte, error) {
+	var b bytes.Buffer
+	lines := json.NewEncoder(&b)
+	lines.SetEscapeHTML(false)
+	s.Version = version
+	err := lines.Encode(s)
+	for i := range s.Items {
+		err = errors.Join(err, lines.Encode(&s.Items[i]))
+	}
+	for i := range s.Batches {
+		err = errors.Join(err, lines.Encode(&s.Batches[i]))
+	}
+	return b.Bytes(), err
+}
+
+// decodeShard reads the lines that are wanted: none, or all.
+func decodeShard(s *artifacts.Store, key string, b []byte, whole bool) (Shard, error) {
+	head, rest, _ := bytes.Cut(b, []byte("\n"))
+	var out Shard
+	if err := decode(s, key, head, &out, &out.Version); err != nil {
+		return Shard{}, err
+	}
+	if !whole {
+		return out, nil
+	}
+	lines := json.NewDecoder(bytes.NewReader(rest))
+	for lines.More() {
+		var err error
+		if out.Batched {
+			var v Batch
+			err = lines.Decode(&v)
+			out.Batches = append(out.Batches, v)
+		} else {
+			var v Item
+			err = lines.Decode(&v)
+			out.Items = append(out.Items, v)
+		}
+		if err != nil {
+			return Shard{}, corrupt(s, key, "a line is not what it should be: "+err.Error())
+		}
+	}
+	return out, nil
+}
+
+// CreateShard writes a shard's document, unless there is one.
+func CreateShard(ctx context.Context, s *artifacts.Store, d Shard) error {
+	b, err := encodeShard(d)
+	if err != nil {
+		return fmt.Errorf("encode shard %d of foreach %q: %w", d.First, d.Foreach, err)
+	}
+	return s.PutDoc(ctx, ShardKey(d.Flow, d.Run, d.Foreach, d.Index, d.First), b)
+}
+
+// LoadShard reads a shard's document: its first line, or all of it. It fails with [artifacts.ErrNotFound] when the shard did
+// not end.
+func LoadShard(ctx context.Context, s *artifacts.Store, flowName, run, foreach string, x flow.Index, first int, whole bool) (Shard, error) {
+	key := ShardKey(flowName, run, foreach, x, first)
+	b, err := s.GetDoc(ctx, key)
+	if err != nil {
+		return Shard{}, err
+	}
+	d, err := decodeShard(s, key, b, whole)
+	if err == nil && (d.Flow != flowName || d.Run != run || d.Foreach != foreach || d.First != first || !d.Index.Equal(x)) {
+		err = corrupt(s, key, fmt.Sprintf("it is shard %d of foreach %q of run %s/%s", d.First, d.Foreach, d.Flow, d.Run))
+	}
+	return d, err
+}
+
+// Shards lists the first items of a foreach's shards that have a document, in order.
+func Shards(ctx context.Context, s *artifacts.Store, flowName, run, foreach string, x flow.Index) ([]int, error) {
+	return firsts(ctx, s, FanPrefix(flowName, run, foreach, x))
+}
+
+// Batches lists the first items of a foreach's batches that ended, in order.
+func Batches(ctx context.Context, s *artifacts.Store, flowName, run, foreach string, x flow.Index) ([]int, error) {
+	return firsts(ctx, s, BatchesPrefix(flowName, run, foreach, x))
+}
+
+func firsts(ctx context.Context, s *artifacts.Store, prefix string) ([]int, error) {
+	var all []int
+	for info, err := range s.List(ctx, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		name := strings.TrimSuffix(strings.TrimPrefix(info.Key, prefix), ".jsonl")
+		var n int
+		if _, err := fmt.Sscanf(name, "%d", &n); err == nil && fmt.Sprintf("%08d", n) == name {
+			all = append(all, n)
+		}
+	}
+	return all, nil
+}
+
+// CreateBatch writes the record of a batch's items and returns its digest. If the batch has ended already, the record that is
+// there stays and stands.
+func CreateBatch(ctx context.Context, s *artifacts.Store, d Shard) (artifacts.Digest, Shard, error) {
+	key := BatchKey(d.Flow, d.Run, d.Foreach, d.Index, d.First)
+	b, err := encodeShard(d)
+	if err != nil {
+		return artifacts.Digest{}, Shard{}, fmt.Errorf("encode batch %d of foreach %q: %w", d.First, d.Foreach, err)
+	}
+	err = s.CreateDoc(ctx, key, b)
+	if errors.Is(err, artifacts.ErrExists) {
+		return FindBatch(ctx, s, d.Flow, d.Run, d.Foreach, d.Index, d.First)
+	}
+	if err != nil {
+		return artifacts.Digest{}, Shard{}, err
+	}
+	return artifacts.Sum(b), d, nil
+}
+
+// FindBatch reads the record of a batch without knowing its digest.
+func FindBatch(ctx context.Context, s *artifacts.Store, flowName, run, foreach string, x flow.Index, first int) (artifacts.Digest, Shard, error) {
+	key := BatchKey(flowName, run, foreach, x, first)
+	b, err := s.GetDoc(ctx, key)
+	if err != nil {
+		return artifacts.Digest{}, Shard{}, err
+	}
+	d, err := decodeShard(s, key, b, true)
+	return artifacts.Sum(b), d, err
+}
+
+// LoadBatch reads the record of a batch and checks its digest.
+func LoadBatch(ctx context.Context, s *artifacts.Store, flowName, foreach string, x flow.Index, ref Batch) (Shard, error) {
+	key := BatchKey(flowName, ref.Run, foreach, x, ref.First)
+	b, err := s.GetDoc(ctx, key)
+	if err != nil {
+		return Shard{}, err
+	}
+	if got := artifacts.Sum(b); got != ref.Digest {
+		return Shard{}, &artifacts.CorruptError{Digest: ref.Digest, Key: key, Store: s.String(), Reason: "its content has digest " + got.String()}
+	}
+	return decodeShard(s, key, b, true)
+}
