@@ -36,6 +36,9 @@ type Failure struct {
 	CodeFailures int `json:"code_failures,omitempty"`
 	LostAttempts int `json:"lost_attempts,omitempty"`
 
+	// Others is how many other tasks of the run failed along with this one, which was the first.
+	Others int `json:"others,omitempty"`
+
 	// RetryAfter is the wait that the error asked for. Zero means that it asked for none.
 	RetryAfter time.Duration `json:"-"`
 	// Time is when the attempt ended.
