@@ -14,8 +14,9 @@ type Ahead map[string]Decision
 
 // Decision is what was decided about one shape.
 type Decision struct {
-	// Case is the index of the switch's node that runs.
-	Case int `json:"case,omitempty"`
+	// Case is the index of the switch's node that runs, Value the case's value as text: "" for the else.
+	Case  int    `json:"case,omitempty"`
+	Value string `json:"value,omitempty"`
 	// Again says that the loop takes another turn.
 	Again bool `json:"again,omitempty"`
 	// Items are those of the foreach.
@@ -133,7 +134,11 @@ func (w *walker) into(n *node) (stop bool, _ error) {
 		if err != nil && !n.shape.orElse {
 			return true, policies.WithClass(err, policies.Permanent)
 		}
-		w.decide(n, Decision{Case: i})
+		d := Decision{Case: i}
+		if i < len(n.shape.labels) {
+			d.Value = n.shape.labels[i]
+		}
+		w.decide(n, d)
 		return w.into(n.nodes[i])
 	case KindLoop:
 		again := n.shape.again(w.state)
