@@ -15,6 +15,7 @@ import (
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
+	"github.com/stepwell-flows/stepwell/tests/testserver"
 )
 
 // The starter, with everything in its process, is killed in the middle of a step; attach carries on.
@@ -64,10 +65,10 @@ type workers struct {
 
 func newWorkers(t testing.TB, n int) *workers {
 	t.Helper()
-	s := server(t)
+	s := testserver.Get(t)
 	w := &workers{
 		t: t, queue: t.Name(), store: t.TempDir(), byPID: map[int]*program{},
-		env: []string{"TEMPORAL_ADDRESS=" + s.address, "TEMPORAL_NAMESPACE=" + s.namespace},
+		env: []string{"TEMPORAL_ADDRESS=" + s.Address, "TEMPORAL_NAMESPACE=" + s.Namespace},
 	}
 	for range n {
 		w.add()
