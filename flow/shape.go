@@ -93,7 +93,7 @@ func ForeachStream[S, E any](name string, items func(context.Context, *S) iter.S
 		items: func(ctx context.Context, state any) iter.Seq2[any, error] {
 			return func(yield func(any, error) bool) {
 				for e, err := range items(ctx, state.(*S)) {
-					if !yield(e, err) {
+					if !yield(&e, err) {
 						return
 					}
 				}
