@@ -61,7 +61,7 @@ type StepDef struct {
 }
 
 // Option is something a step is given besides its function: a [policies.Retry],
-// [policies.Timeout], [policies.Catch] or a card.
+// [policies.Timeout], [policies.Catch], [policies.Limit] or a card.
 type Option interface{ StepOption() }
 
 // New defines a flow that runs its nodes one after the other. The name is the flow's durable
@@ -156,6 +156,7 @@ func newStep[S any](name string, options []Option) *node {
 		retry   *policies.Retry
 		timeout *policies.Timeout
 		catch   *policies.CatchPolicy
+		limit   *policies.Limit
 	)
 	twice := func(what string) {
 		n.errs = append(n.errs, fmt.Errorf("step %q has two %s policies (keep one)", name, what))
@@ -182,14 +183,22 @@ func newStep[S any](name string, options []Option) *node {
 				n.errs = append(n.errs, fmt.Errorf("step %q catches for state type %s, the flow's is %s (take a *%s in the catch function)", name, have, want, want))
 			}
 			catch = &o
+		case policies.Limit:
+			if limit != nil {
+				twice("limit")
+			}
+			limit = &o
 		case CardSpec:
 			def.Cards = append(def.Cards, o)
 		default:
-			n.errs = append(n.errs, fmt.Errorf("step %q has an option of type %T (give it a policies.Retry, policies.Timeout, policies.Catch or card, by value)", name, o))
+			n.errs = append(n.errs, fmt.Errorf("step %q has an option of type %T (give it a policies.Retry, policies.Timeout, policies.Catch, policies.Limit or card, by value)", name, o))
 		}
 	}
 	def.Catch = catch
 	def.Spec = policies.NewSpec(retry, timeout, catch)
+	if limit != nil {
+		def.Spec = def.Spec.Limited(*limit)
+	}
 	for _, err := range each(def.Spec.Validate()) {
 		n.errs = append(n.errs, fmt.Errorf("step %q: %w", name, err))
 	}
