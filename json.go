@@ -165,6 +165,7 @@ type checkDocument struct {
 	Flow   string   `json:"flow"`
 	OK     bool     `json:"ok"`
 	Steps  int      `json:"steps"`
+	Shapes int      `json:"shapes"`
 	Params int      `json:"params"`
 	Errors []string `json:"errors,omitempty"`
 }
