@@ -192,7 +192,7 @@ func TestTenKills(t *testing.T) {
 	require.NoError(t, err)
 	lost := 0
 	for _, step := range steps {
-		all, err := step.Tasks[0].Attempts(t.Context())
+		all, err := step.Task.Attempts(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, records.Completed, all[len(all)-1].Outcome)
 		require.Len(t, all, j.count("start:"+step.Name+":"), "attempts of %s", step.Name)
