@@ -70,7 +70,7 @@ type Option interface{ StepOption() }
 // New never fails. [Flow.Check] reports every mistake at once; the worker, the starter and the
 // test kit call it before anything runs.
 func New[S any](name string, nodes ...Node[S]) *Flow {
-	f := &Flow{name: name, state: reflect.TypeFor[S](), root: decide(Seq(nodes...).n)}
+	f := &Flow{name: name, state: reflect.TypeFor[S](), root: decide(seq("it", nodes))}
 	if strings.EqualFold(name, "stepwell") {
 		f.errs = append(f.errs, fmt.Errorf("flow name %q is not allowed (activities of every run begin with it; choose another)", name))
 	}
@@ -208,24 +208,7 @@ func newStep[S any](name string, options []Option) *node {
 
 // Seq runs nodes one after the other. A flow is itself a sequence; Seq is for putting
 // several steps where a shape takes one node.
-func Seq[S any](nodes ...Node[S]) Node[S] {
-	n := &node{kind: KindSeq}
-	for _, child := range nodes {
-		if child.n == nil {
-			// A node of its own, so that the mistake is told in its place.
-			n.nodes = append(n.nodes, &node{kind: KindSeq, errs: []error{errEmptyNode}})
-			continue
-		}
-		if child.n.kind == KindSeq { // a sequence within a sequence says no more than its nodes
-			n.nodes = append(n.nodes, child.n.nodes...)
-			continue
-		}
-		n.nodes = append(n.nodes, child.n)
-	}
-	return Node[S]{n}
-}
-
-var errEmptyNode = errors.New("a node of a sequence is empty (make nodes with flow.Step or flow.Seq)")
+func Seq[S any](nodes ...Node[S]) Node[S] { return Node[S]{seq("a sequence", nodes)} }
 
 // Name is the flow's name.
 func (f *Flow) Name() string { return f.name }
