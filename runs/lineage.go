@@ -127,7 +127,10 @@ func (r *Run) leadIndex(ctx context.Context, shape *place, l lead, x flow.Index)
 	if l.turn != nil {
 		shared = min(shared, slices.Index(shape.around, l.turn)+1)
 	}
-	y := slices.Clone(x[:shared])
+	var y flow.Index
+	if shared > 0 {
+		y = slices.Clone(x[:shared])
+	}
 	if l.turn != nil && shared > 0 {
 		if y[shared-1]--; y[shared-1] < 0 {
 			return nil, nil

@@ -226,6 +226,42 @@ func (s *Step) tasks(ctx context.Context, want func(State) bool) iter.Seq2[*Task
 	return s.set.each(ctx, want)
 }
 
+// Logged yields the tasks that logged something, without what they produced: their logs can be read. A task counts in the run
+// that is nearest.
+func (s *Step) Logged(ctx context.Context) iter.Seq2[*Task, error] {
+	return func(yield func(*Task, error) bool) {
+		if s.Task != nil {
+			yield(s.Task, nil)
+			return
+		}
+		r := s.run
+		var all []*Task
+		for owner, err := range r.owners(ctx, s.at) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			at, err := records.LoggedIndexes(ctx, r.reader.store, r.Flow, owner, s.Name)
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			for _, x := range at {
+				all = append(all, &Task{Step: s.Name, Index: x, Owner: owner, State: Unfinished, run: r})
+			}
+		}
+		slices.SortStableFunc(all, func(a, b *Task) int { return slices.Compare(a.Index, b.Index) })
+		for i, t := range all {
+			if i > 0 && t.Index.Equal(all[i-1].Index) {
+				continue
+			}
+			if !yield(t, nil) {
+				return
+			}
+		}
+	}
+}
+
 // First returns the failure that came first of the step's tasks that failed, nil if none did or nothing tells.
 func (s *Step) First(ctx context.Context) (*Task, error) {
 	var first *Task

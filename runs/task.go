@@ -53,6 +53,8 @@ type Task struct {
 	Failure *policies.Failure
 
 	run *Run
+	// untried says that no attempt of the task failed, and so it has no ledger.
+	untried bool
 	// last names the task that has the record, of an item in a batch that went on.
 	last string
 }
@@ -270,9 +272,12 @@ type Attempt struct {
 
 // Attempts returns all attempts so far, oldest first, the one that finished the task included.
 func (t *Task) Attempts(ctx context.Context) ([]Attempt, error) {
-	ledger, err := records.Attempts(ctx, t.run.reader.store, t.run.Flow, t.Owner, t.Step, t.Index)
-	if err != nil {
-		return nil, err
+	var ledger []records.Attempt
+	if !t.untried {
+		var err error
+		if ledger, err = records.Attempts(ctx, t.run.reader.store, t.run.Flow, t.Owner, t.Step, t.Index); err != nil {
+			return nil, err
+		}
 	}
 	// An attempt that could write its entry only after the task was done by another is no news.
 	if t.Record != nil && t.Record.Outcome == records.Completed {

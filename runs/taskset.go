@@ -216,7 +216,7 @@ func (s *taskSet) count() Counts {
 }
 
 func (s *taskSet) task(ctx context.Context, e entry) (*Task, error) {
-	t := &Task{Step: s.at.Name, Index: e.x, Owner: s.owners[e.owner], State: longStates[e.state], Failure: e.failure, run: s.run}
+	t := &Task{Step: s.at.Name, Index: e.x, Owner: s.owners[e.owner], State: longStates[e.state], Failure: e.failure, run: s.run, untried: e.owner == 0 && !e.tried}
 	switch e.state {
 	case shortCompleted, shortCaught:
 		_, rec, err := records.FindTask(ctx, s.run.reader.store, s.run.Flow, t.Owner, t.Step, e.x)
