@@ -7,8 +7,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/testsuite"
 
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/flowtest"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
@@ -253,4 +257,25 @@ func TestResumeFromEveryStep(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The history is left behind whenever it can be, after every task.
+func TestContinueAsNewEverywhere(t *testing.T) {
+	t.Parallel()
+	for _, g := range append(graphs(), ours()...) {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			p := &plot{}
+			f := g.build(p)
+			workflows := 0
+			run := flowtest.Run(t, f, flowtest.Options{Prepare: func(env *testsuite.TestWorkflowEnvironment) {
+				workflows++
+				env.SetOnActivityCompletedListener(func(*activity.Info, converter.EncodedValue, error) { env.SetContinueAsNewSuggested(true) })
+			}})
+			g.undisturbed(t, run, f)
+			begun, _ := p.did(run.Run.Run)
+			require.Equal(t, times(1, g.trail), begun)
+			require.Greater(t, workflows, 1)
+		})
+	}
 }

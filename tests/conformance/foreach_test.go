@@ -46,7 +46,7 @@ func bindN(s *fan, n int) { s.N = n }
 
 func idle(context.Context, *fan) error { return nil }
 
-// Case 32, foreach-order: items that are not in order stay as they are, and their index is the same in both steps.
+// Metaflow's foreach-order: items that are not in order stay as they are, and their index is the same in both steps.
 func TestForeachOrder(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -74,7 +74,7 @@ func TestForeachOrder(t *testing.T) {
 	})
 }
 
-// Case 33, nested-foreach: every leaf knows its place on every level, and the 36 leaves come in order.
+// Metaflow's nested-foreach: every leaf knows its place on every level, and the 36 leaves come in order.
 func TestNestedForeach(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -176,7 +176,7 @@ func TestManyItems(t *testing.T) {
 	})
 }
 
-// Case 37, join-inherits-nothing, differs: the join starts from the state at the split, and takes from the arms what it merges.
+// Metaflow's join-inherits-nothing, differs: the join starts from the state at the split, and takes from the arms what it merges.
 func TestJoinStartsFromSplit(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"os"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -19,7 +22,7 @@ import (
 	"github.com/stepwell-flows/stepwell/runs"
 )
 
-// Case 41, tags, as far as there are some: they are given at the start and do not change.
+// Metaflow's tags, as far as there are some: they are given at the start and do not change.
 func TestTags(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -52,7 +55,7 @@ type badComponent struct{}
 
 func (badComponent) CardHTML() template.HTML { panic("no picture") }
 
-// Case 42, cards: whatever goes wrong with a card, the run is fine. Two cards of a step are both there.
+// Metaflow's cards: whatever goes wrong with a card, the run is fine. Two cards of a step are both there.
 func TestCards(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -202,4 +205,26 @@ func TestReadWithoutServer(t *testing.T) {
 		}
 		require.Equal(t, times(1, g.trail), tasks)
 	})
+}
+
+// docs/conformance.md names every test, and no other.
+func TestDocument(t *testing.T) {
+	t.Parallel()
+	doc, err := os.ReadFile("../../docs/conformance.md")
+	require.NoError(t, err)
+	named := map[string]bool{"TestMain": true, "TestDocument": true}
+	for _, name := range regexp.MustCompile("`(Test[A-Za-z]+)`").FindAllStringSubmatch(string(doc), -1) {
+		named[name[1]] = true
+	}
+	files, err := filepath.Glob("*_test.go")
+	require.NoError(t, err)
+	written := map[string]bool{}
+	for _, file := range files {
+		code, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, name := range regexp.MustCompile(`(?m)^func (Test[A-Za-z]+)\(`).FindAllStringSubmatch(string(code), -1) {
+			written[name[1]] = true
+		}
+	}
+	require.Equal(t, written, named)
 }

@@ -50,7 +50,7 @@ func toldFlow(name, fails string) *flow.Flow {
 	return flow.New(name, nodes...)
 }
 
-// Case 18, resume-start.
+// Metaflow's resume-start.
 func TestResumeStart(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -64,7 +64,7 @@ func TestResumeStart(t *testing.T) {
 	})
 }
 
-// Case 19, resume-end.
+// Metaflow's resume-end.
 func TestResumeEnd(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -102,27 +102,27 @@ func resumeNested(t *testing.T, match func(i flow.Info) bool) {
 	})
 }
 
-// Case 21, resume-foreach-inner: all of the 36 fail.
+// Metaflow's resume-foreach-inner: all of the 36 fail.
 func TestResumeForeachInner(t *testing.T) {
 	resumeNested(t, func(i flow.Info) bool { return i.Step == "foreach_inner" })
 }
 
-// As case 21, but one item out of 36 fails: the others run once in all.
+// As resume-foreach-inner, but one item out of 36 fails: the others run once in all.
 func TestResumeOneItem(t *testing.T) {
 	resumeNested(t, func(i flow.Info) bool { return i.Task == "foreach_inner[1,1,3]" })
 }
 
-// Case 23, resume-foreach-join.
+// Metaflow's resume-foreach-join.
 func TestResumeForeachJoin(t *testing.T) {
 	resumeNested(t, func(i flow.Info) bool { return strings.HasPrefix(i.Step, "foreach_join") })
 }
 
-// Case 24, resume-foreach-split.
+// Metaflow's resume-foreach-split.
 func TestResumeForeachSplit(t *testing.T) {
 	resumeNested(t, func(i flow.Info) bool { return strings.HasPrefix(i.Step, "foreach_split") })
 }
 
-// Case 25, resume-loop: turns 0 to 4 are reused, 5 to 9 run.
+// Metaflow's resume-loop: turns 0 to 4 are reused, 5 to 9 run.
 func TestResumeLoop(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -141,7 +141,7 @@ func TestResumeLoop(t *testing.T) {
 	})
 }
 
-// Case 27, resume-of-resume, with the origin named.
+// Metaflow's resume-of-resume, with the origin named.
 func TestResumeOfResume(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -168,7 +168,7 @@ func TestResumeOfResume(t *testing.T) {
 	})
 }
 
-// Cases 27, 28 and 30 on the command line: the default origin, parameters, a resume of what succeeded, and what is refused.
+// On the command line: the default origin, parameters, a resume of what succeeded, and what is refused.
 func TestResumeOnTheCommandLine(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
@@ -235,7 +235,7 @@ func TestResumeOnTheCommandLine(t *testing.T) {
 	require.Contains(t, succeeds("dump", "ResumeCLI/fifth/a", "Data"), "5")
 }
 
-// Case 28, resume-params: a new value is taken together with the step from which it counts; Metaflow takes none.
+// Metaflow's resume-params: a new value is taken together with the step from which it counts; Metaflow takes none.
 func TestResumeParams(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -248,7 +248,7 @@ func TestResumeParams(t *testing.T) {
 	})
 }
 
-// Case 30, resume-success-noop.
+// Metaflow's resume-success-noop.
 func TestResumeSuccessNoop(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -264,7 +264,7 @@ func TestResumeSuccessNoop(t *testing.T) {
 	})
 }
 
-// Case 31, resume-tags-cards: tags are not taken over; logs and cards of a reused task are those of its origin.
+// Metaflow's resume-tags-cards: tags are not taken over; logs and cards of a reused task are those of its origin.
 func TestResumeTagsAndCards(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {

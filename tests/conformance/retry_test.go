@@ -53,7 +53,7 @@ func outcomes(all []runs.Attempt) []records.Outcome {
 	return out
 }
 
-// Case 1, retry-success.
+// Metaflow's retry-success.
 func TestRetrySuccess(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -89,7 +89,7 @@ func TestRetrySuccess(t *testing.T) {
 	})
 }
 
-// Case 2, retry-exhausted.
+// Metaflow's retry-exhausted.
 func TestRetryExhausted(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -127,7 +127,7 @@ func sum(_ context.Context, s *trial, in flow.Inputs[trial]) error {
 	return nil
 }
 
-// Case 3, retry-on-foreach-split.
+// Metaflow's retry-on-foreach-split.
 func TestRetryOnForeachSplit(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -171,7 +171,7 @@ func TestRetryOnSelector(t *testing.T) {
 	})
 }
 
-// Case 4, retry-on-join: the inputs are the same on each attempt.
+// Metaflow's retry-on-join: the inputs are the same on each attempt.
 func TestRetryOnJoin(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -200,7 +200,7 @@ func TestRetryOnJoin(t *testing.T) {
 	})
 }
 
-// Case 6, retry(0): a step without a policy has one attempt, whatever others have.
+// Metaflow's retry(0): a step without a policy has one attempt, whatever others have.
 func TestRetryZero(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -254,7 +254,7 @@ func TestItemKeepsItsOwnBudget(t *testing.T) {
 	})
 }
 
-// Case 7, catch-exception. What the failed attempts set is gone; Metaflow keeps what the last one set.
+// Metaflow's catch-exception. What the failed attempts set is gone; Metaflow keeps what the last one set.
 func TestCatchException(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -279,7 +279,7 @@ func TestCatchException(t *testing.T) {
 	})
 }
 
-// Case 9, catch-none.
+// Metaflow's catch-none.
 func TestCatchNone(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -290,7 +290,7 @@ func TestCatchNone(t *testing.T) {
 	})
 }
 
-// Case 10, catch-at-end: the run is a success. Metaflow's then is finished, but not successful.
+// Metaflow's catch-at-end: the run is a success. Metaflow's then is finished, but not successful.
 func TestCatchAtEnd(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -313,7 +313,7 @@ func TestCatchAtEnd(t *testing.T) {
 	})
 }
 
-// Case 12, catch-forbidden: it is allowed here. The catch function says how the flow goes on.
+// Metaflow's catch-forbidden: it is allowed here. The catch function says how the flow goes on.
 func TestCatchOnSplits(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -382,7 +382,7 @@ func TestCaughtItemIsASuccess(t *testing.T) {
 	})
 }
 
-// Case 13, timeout-caught, in a step and in the body of a foreach.
+// Metaflow's timeout-caught, in a step and in the body of a foreach.
 func TestTimeoutCaught(t *testing.T) {
 	t.Parallel()
 	const limit = 100 * time.Millisecond
@@ -430,7 +430,7 @@ func TestTimeoutCaught(t *testing.T) {
 	})
 }
 
-// Case 15, timeout-zero.
+// Metaflow's timeout-zero.
 func TestTimeoutZero(t *testing.T) {
 	t.Parallel()
 	err := flow.New("TimeoutZero", flow.Step("a", pass, policies.Timeout{})).Check()
@@ -443,7 +443,7 @@ type somethingWrong struct{ what string }
 
 func (e *somethingWrong) Error() string { return "Something has gone " + e.what }
 
-// Case 16, exception-visible.
+// Metaflow's exception-visible.
 func TestExceptionVisible(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -458,7 +458,7 @@ func TestExceptionVisible(t *testing.T) {
 	})
 }
 
-// Case 17, crash-logs, as far as a step shares its process with the worker: a nil pointer is a panic, and what the step logged
+// Metaflow's crash-logs, as far as a step shares its process with the worker: a nil pointer is a panic, and what the step logged
 // before is kept.
 func TestPanicKeepsLogs(t *testing.T) {
 	t.Parallel()

@@ -13,7 +13,7 @@ import (
 	"github.com/stepwell-flows/stepwell/runs"
 )
 
-// Case 38, switches: the steps of the cases that were not chosen have no tasks.
+// Metaflow's switches: the steps of the cases that were not chosen have no tasks.
 func TestSwitches(t *testing.T) {
 	t.Parallel()
 	for _, g := range []graph{simpleSwitch(), nestedSwitch(), branchInSwitch(), foreachInSwitch(), switchInBranch(), switchInForeach()} {
@@ -37,7 +37,7 @@ func TestSwitches(t *testing.T) {
 	}
 }
 
-// Case 38: a value that no case has fails the step before the switch, which is not tried again, and says what the cases are.
+// A value that no case has fails the step before the switch, which is not tried again, and says what the cases are.
 func TestSwitchUnknownValue(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
@@ -80,7 +80,7 @@ func TestSwitchFirst(t *testing.T) {
 	})
 }
 
-// Case 39, recursion: ten turns, and none.
+// Metaflow's recursion: ten turns, and none.
 func TestRecursion(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
