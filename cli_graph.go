@@ -203,5 +203,8 @@ func policyText(p policies.Spec) string {
 	if p.Catch {
 		parts = append(parts, "the failure is caught")
 	}
+	if p.Limit.Max > 0 {
+		parts = append(parts, p.Limit.String())
+	}
 	return strings.Join(parts, "; ")
 }

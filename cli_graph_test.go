@@ -39,7 +39,7 @@ func shapesFlow() *flow.Flow {
 					flow.Case("summer", step("heat")),
 					flow.Case("winter", step("snow"), flow.Loop("thaw", left, step("wait"))),
 					flow.Case[shapesState]("spring or autumn"),
-				).Else(step("unknown_season")),
+				).Else(step("unknown_season", policies.Limit{Key: "weather-service", Max: 2})),
 			),
 		).Join("merge", join, policies.Timeout{Attempt: time.Minute}),
 		flow.Foreach("by_site", func(s *shapesState) []string { return s.Sites }, func(s *shapesState, site string) { s.Site = site },

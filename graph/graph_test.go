@@ -56,7 +56,7 @@ func trainFlow() *flow.Flow {
 			flow.Seq(step("text"), step("embed")),
 		).Join("merge", merge),
 		flow.Foreach("grid", alphas, setAlpha,
-			step("fit", policies.Retry{MaximumAttempts: 3}, policies.Catch(caught)),
+			step("fit", policies.Retry{MaximumAttempts: 3}, policies.Catch(caught), policies.Limit{Key: "gpu-box", Max: 4}),
 		).With(flow.Fan{MaxParallel: 100, Tolerate: flow.Percent(5)}).Join("best", merge, cards.Default()),
 		switchOf("good",
 			flow.Case("ship", step("ship")),

@@ -79,6 +79,9 @@ func policyText(n flow.PlanNode) string {
 		if p.Catch {
 			text = append(text, "caught")
 		}
+		if p.Limit.Max > 0 {
+			text = append(text, p.Limit.String())
+		}
 	}
 	if len(n.Cards) > 0 {
 		text = append(text, "card "+strings.Join(n.Cards, ", "))
