@@ -2,7 +2,7 @@ package stepwell
 
 import (
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,31 +90,27 @@ func (c *command) graphCmd() *cobra.Command {
 }
 
 func (c *command) graph(f *flow.Flow, format string) error {
-	var show func(flow.Plan) error
-	switch format {
-	case "text":
-		show = c.graphText
-	case "dot":
-		show = func(p flow.Plan) error { return c.graphSource(graph.DOT(p)) }
-	case "mermaid":
-		show = func(p flow.Plan) error { return c.graphSource(graph.Mermaid(p)) }
-	case "json":
-		show = func(p flow.Plan) error { return c.printJSON(p) }
-	default:
+	if !slices.Contains([]string{"text", "dot", "mermaid", "json"}, format) {
 		return inputf("--format %q is not a format (use text, dot, mermaid or json)", format)
 	}
 	if err := f.Check(); err != nil {
 		return &InputError{err}
 	}
-	return show(f.Plan())
-}
-
-func (c *command) graphSource(text string) error {
-	_, _ = io.WriteString(c.io.Out, text) // the stream remembers what went wrong
+	p := f.Plan()
+	switch format {
+	case "json":
+		return c.printJSON(p)
+	case "dot":
+		fmt.Fprint(c.io.Out, graph.DOT(p))
+	case "mermaid":
+		fmt.Fprint(c.io.Out, graph.Mermaid(p))
+	default:
+		c.graphText(p)
+	}
 	return nil
 }
 
-func (c *command) graphText(p flow.Plan) error {
+func (c *command) graphText(p flow.Plan) {
 	s := c.term.out.style
 	fmt.Fprintf(c.io.Out, "%s, %s\n", s.bold(clean(p.Flow)), graphSize(len(p.Steps()), graph.Shapes(p)))
 	t := newTable(c.io.Out)
@@ -152,7 +148,6 @@ func (c *command) graphText(p flow.Plan) error {
 		t.row(strings.Repeat("  ", line.Depth)+name, clean(strings.Join(notes, "; ")))
 	}
 	t.flush()
-	return nil
 }
 
 // graphSize is "9 steps", with the shapes of a flow that has some.

@@ -27,10 +27,10 @@ func join(context.Context, *docsState, flow.Inputs[docsState]) error { return ni
 var load, numeric, text, embed, fit, ship, report, tune = step, step, step, step, step, step, step, step
 var merge, best = join, join
 
+// State is what the document calls it.
 type State = docsState
 
-// The function that the documentation shows, to the letter.
-
+// TrainFlow stands in docs/shapes.md to the letter.
 func TrainFlow() *flow.Flow {
 	return flow.New("TrainFlow",
 		flow.Step("load", load),
