@@ -75,24 +75,31 @@ func (s *Schema) load(store *Store, entries map[string]Entry, state any, content
 			to.Addr().Interface().(lazyField).bind(store, e)
 			continue
 		}
-		load := func() error {
-			content, err := content(i, e)
-			if err == nil {
-				err = f.codec.decodeEntry(e, content, to)
-			}
-			if err != nil {
-				errs[i] = fmt.Errorf("load artifact %q (%s): %w", f.Name, f.Type, err)
-			}
-			return nil
-		}
 		if !e.remote() {
-			_ = load()
+			b, err := content(i, e)
+			errs[i] = f.fill(e, to, b, err)
 			continue
 		}
-		group.Go(load)
+		away := e // a copy for the goroutine: the others need no memory of their own
+		group.Go(func() error {
+			b, err := content(i, away)
+			errs[i] = f.fill(away, to, b, err)
+			return nil
+		})
 	}
 	_ = group.Wait()
 	return errors.Join(errs...)
+}
+
+// fill decodes the content of the field's entry into the field, unless reading it has failed.
+func (f *Field) fill(e Entry, to reflect.Value, content []byte, err error) error {
+	if err == nil {
+		err = f.codec.decodeEntry(e, content, to)
+	}
+	if err != nil {
+		return fmt.Errorf("load artifact %q (%s): %w", f.Name, f.Type, err)
+	}
+	return nil
 }
 
 // Save encodes every field of state, a pointer to the schema's struct, and writes what is not yet in the store. It returns the
