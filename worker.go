@@ -67,7 +67,7 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 	a := activities.New(store, activities.Options{Worker: identity, Drain: o.Drain, Log: o.Log}, flows...)
 	a.Register(w)
 	w.RegisterDynamicActivity(a.Unknown, activity.DynamicRegisterOptions{})
-	return w, nil
+	return withLimits(w, c, identity), nil
 }
 
 // workerIdentity tells the workers of a cluster apart.

@@ -138,6 +138,7 @@ func (a *Activities) Register(r Registry) {
 	}
 	register(BeginType, a.begin)
 	register(EndType, a.end)
+	register(SendLimitType, sendLimit)
 }
 
 // unknownDelay is how long a task waits after it came to a worker that does not have its step.
