@@ -2,12 +2,14 @@ package stepwell
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/graph"
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
@@ -39,7 +41,8 @@ func (c *command) check(flows []*flow.Flow) error {
 		if err := f.Check(); err != nil {
 			doc.OK, doc.Errors = false, strings.Split(err.Error(), "\n")
 		} else {
-			doc.Steps, doc.Params = len(f.Steps()), len(f.Params())
+			p := f.Plan()
+			doc.Steps, doc.Shapes, doc.Params = len(p.Steps()), graph.Shapes(p), len(p.Params)
 		}
 		docs = append(docs, doc)
 	}
@@ -52,39 +55,68 @@ func (c *command) check(flows []*flow.Flow) error {
 	}
 	for _, doc := range docs {
 		if doc.OK {
-			fmt.Fprintf(c.io.Out, "%s %s: %s, %s\n", c.term.out.style.good("ok"), clean(doc.Flow), plural(doc.Steps, "step"), plural(doc.Params, "parameter"))
+			fmt.Fprintf(c.io.Out, "%s %s: %s, %s\n", c.term.out.style.good("ok"), clean(doc.Flow), graphSize(doc.Steps, doc.Shapes), plural(doc.Params, "parameter"))
 		}
 	}
 	return err
 }
 
 func (c *command) graphCmd() *cobra.Command {
-	return c.withJSON(&cobra.Command{
+	format := ""
+	cmd := c.withJSON(&cobra.Command{
 		Use: "graph FLOW", Short: "Show a flow's steps, how they follow each other, and their policies",
 		Example: c.examples(
-			"graph FLOW          parameters and steps with their policies",
-			"graph FLOW --json   the plan: what a run is started with"),
+			"graph FLOW                    parameters, and steps and shapes as they are written",
+			"graph FLOW --format mermaid   a diagram for Markdown",
+			"graph FLOW --format dot       a diagram for Graphviz: | dot -Tsvg > flow.svg",
+			"graph FLOW --json             the plan: what a run is started with"),
 		Args: exactly("a flow"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := c.app.flow(args[0])
 			if err != nil {
 				return err
 			}
-			if err := f.Check(); err != nil {
-				return &InputError{err}
-			}
 			if c.set.json {
-				return c.printJSON(f.Plan())
+				if cmd.Flags().Changed("format") && format != "json" {
+					return inputf("--json and --format %s exclude each other (give one)", format)
+				}
+				format = "json"
 			}
-			c.graph(f.Plan())
-			return nil
+			return c.graph(f, format)
 		},
 	})
+	cmd.Flags().StringVar(&format, "format", "text", "what to print: text, dot, mermaid or json")
+	return cmd
 }
 
-func (c *command) graph(p flow.Plan) {
+func (c *command) graph(f *flow.Flow, format string) error {
+	var show func(flow.Plan) error
+	switch format {
+	case "text":
+		show = c.graphText
+	case "dot":
+		show = func(p flow.Plan) error { return c.graphSource(graph.DOT(p)) }
+	case "mermaid":
+		show = func(p flow.Plan) error { return c.graphSource(graph.Mermaid(p)) }
+	case "json":
+		show = func(p flow.Plan) error { return c.printJSON(p) }
+	default:
+		return inputf("--format %q is not a format (use text, dot, mermaid or json)", format)
+	}
+	if err := f.Check(); err != nil {
+		return &InputError{err}
+	}
+	return show(f.Plan())
+}
+
+func (c *command) graphSource(text string) error {
+	_, _ = io.WriteString(c.io.Out, text) // the stream remembers what went wrong
+	return nil
+}
+
+func (c *command) graphText(p flow.Plan) error {
 	s := c.term.out.style
-	fmt.Fprintf(c.io.Out, "%s, %s\n", s.bold(clean(p.Flow)), plural(len(p.Steps()), "step"))
+	fmt.Fprintf(c.io.Out, "%s, %s\n", s.bold(clean(p.Flow)), graphSize(len(p.Steps()), graph.Shapes(p)))
 	t := newTable(c.io.Out)
 	t.indent = "  "
 	if len(p.Params) > 0 {
@@ -102,30 +134,33 @@ func (c *command) graph(p flow.Plan) {
 		t.flush()
 	}
 	fmt.Fprintln(c.io.Out, "\n"+s.faint("STEPS"))
-	graphNodes(t, p.Root.Nodes, "", s)
+	for _, line := range graph.Outline(p) {
+		name := clean(line.Name)
+		if line.Word != "" {
+			name = strings.TrimSuffix(s.faint(line.Word)+" "+name, " ")
+		}
+		var notes []string
+		if line.Note != "" {
+			notes = append(notes, line.Note)
+		}
+		if n := line.Node; n.Policy != nil {
+			notes = append(notes, policyText(*n.Policy))
+		}
+		if cards := line.Node.Cards; len(cards) > 0 {
+			notes = append(notes, "card "+strings.Join(cards, ", "))
+		}
+		t.row(strings.Repeat("  ", line.Depth)+name, clean(strings.Join(notes, "; ")))
+	}
 	t.flush()
+	return nil
 }
 
-// graphNodes prints nodes, what is inside a shape indented below it.
-func graphNodes(t *table, nodes []flow.PlanNode, indent string, s style) {
-	for _, n := range nodes {
-		switch {
-		case n.Kind == flow.KindStep:
-			text := ""
-			if n.Policy != nil {
-				text = policyText(*n.Policy)
-			}
-			if len(n.Cards) > 0 {
-				text += "; card " + strings.Join(n.Cards, ", ")
-			}
-			t.row(indent+clean(n.Name), clean(text))
-		case n.Kind == flow.KindSeq && n.Name == "":
-			graphNodes(t, n.Nodes, indent, s)
-		default:
-			t.row(indent+s.faint(clean(string(n.Kind)))+" "+clean(n.Name), "")
-			graphNodes(t, n.Nodes, indent+"  ", s)
-		}
+// graphSize is "9 steps", with the shapes of a flow that has some.
+func graphSize(steps, shapes int) string {
+	if shapes == 0 {
+		return plural(steps, "step")
 	}
+	return plural(steps, "step") + ", " + plural(shapes, "shape")
 }
 
 // policyText says in words what happens when a step fails.
@@ -167,6 +202,9 @@ func policyText(p policies.Spec) string {
 	}
 	if p.Catch {
 		parts = append(parts, "the failure is caught")
+	}
+	if p.Limit.Max > 0 {
+		parts = append(parts, p.Limit.String())
 	}
 	return strings.Join(parts, "; ")
 }

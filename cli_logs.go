@@ -78,7 +78,9 @@ func started(ctx context.Context, run *runs.Run) ([]*runs.Task, error) {
 	}
 	var tasks []*runs.Task
 	for _, s := range steps {
-		tasks = append(tasks, s.Tasks...)
+		if s.Task != nil {
+			tasks = append(tasks, s.Task)
+		}
 	}
 	return tasks, nil
 }

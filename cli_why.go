@@ -60,7 +60,10 @@ func (c *command) explain(ctx context.Context, run *runs.Run, task *runs.Task) (
 	}
 	var finished []string
 	for _, s := range steps {
-		for _, t := range s.Tasks {
+		for t, err := range s.Tasks(ctx) {
+			if err != nil {
+				return nil, err
+			}
 			if t.Record != nil {
 				finished = append(finished, t.Name())
 			}

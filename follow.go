@@ -237,7 +237,10 @@ func (f *follower) cards(ctx context.Context, run *runs.Run) []string {
 		if err != nil {
 			return out
 		}
-		for _, t := range step.Tasks {
+		for t, err := range step.Tasks(ctx) {
+			if err != nil {
+				return out
+			}
 			names, err := t.Cards(ctx)
 			if err != nil || len(out)+len(names) > maxCards {
 				return out

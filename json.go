@@ -165,6 +165,7 @@ type checkDocument struct {
 	Flow   string   `json:"flow"`
 	OK     bool     `json:"ok"`
 	Steps  int      `json:"steps"`
+	Shapes int      `json:"shapes"`
 	Params int      `json:"params"`
 	Errors []string `json:"errors,omitempty"`
 }
@@ -194,7 +195,10 @@ func documentRun(ctx context.Context, r *runs.Run, store *artifacts.Store) (runD
 		return doc, err
 	}
 	for _, s := range steps {
-		for _, t := range s.Tasks {
+		for t, err := range s.Tasks(ctx) {
+			if err != nil {
+				return doc, err
+			}
 			task, err := documentTask(ctx, r, t)
 			if err != nil {
 				return doc, err

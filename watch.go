@@ -94,8 +94,8 @@ func (w *watch) look(ctx context.Context) ([]event, error) {
 		if err != nil {
 			return events, err
 		}
-		t := found.Tasks[0]
-		if t.State == runs.NotStarted {
+		t := found.Task
+		if t == nil || t.State == runs.NotStarted {
 			break
 		}
 		if events, err = w.update(ctx, events, s, t); err != nil {

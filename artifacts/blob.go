@@ -184,7 +184,7 @@ func (s *Store) VerifyBlob(ctx context.Context, d Digest, size int64) error {
 
 // Content returns the encoded content of an artifact, from the entry itself or from its blob, verified. The slice must not be changed.
 func (s *Store) Content(ctx context.Context, e Entry) ([]byte, error) {
-	if e.Inline == nil && e.Size > 0 {
+	if e.remote() {
 		return s.loadBlob(ctx, e.Digest, e.Size)
 	}
 	if got := Sum(e.Inline); got != e.Digest {

@@ -30,3 +30,6 @@ type Entry struct {
 func (e Entry) Same(other Entry) bool {
 	return e.Digest == other.Digest && e.Codec == other.Codec && e.Name == other.Name
 }
+
+// remote says that the content has to be read from the store.
+func (e Entry) remote() bool { return e.Inline == nil && e.Size > 0 }

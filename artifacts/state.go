@@ -47,6 +47,11 @@ func (s *Schema) Snapshot(state any) (Snapshot, error) {
 // to its entry and loads nothing. A field without an entry keeps its value, an entry without a field is ignored. An error names the
 // artifact and its type; the state is then partly filled and must not be used.
 func (s *Schema) Load(ctx context.Context, store *Store, entries map[string]Entry, state any) error {
+	return s.load(store, entries, state, func(_ int, e Entry) ([]byte, error) { return store.Content(ctx, e) })
+}
+
+// load is Load with another source of contents. Content gets the index of the field.
+func (s *Schema) load(store *Store, entries map[string]Entry, state any, content func(i int, e Entry) ([]byte, error)) error {
 	v, err := s.value(state)
 	if err != nil {
 		return err
@@ -71,7 +76,7 @@ func (s *Schema) Load(ctx context.Context, store *Store, entries map[string]Entr
 			continue
 		}
 		load := func() error {
-			content, err := store.Content(ctx, e)
+			content, err := content(i, e)
 			if err == nil {
 				err = f.codec.decodeEntry(e, content, to)
 			}
@@ -80,7 +85,7 @@ func (s *Schema) Load(ctx context.Context, store *Store, entries map[string]Entr
 			}
 			return nil
 		}
-		if e.Inline != nil || e.Size == 0 {
+		if !e.remote() {
 			_ = load()
 			continue
 		}
@@ -193,6 +198,13 @@ func (f *Field) putLazy(ctx context.Context, store *Store, lazy lazyField, sv *s
 		lazy.bind(store, sv.entry)
 	}
 	return err
+}
+
+// Entry returns what a record would say of the field of state, a pointer to the schema's struct, if the state were saved now. Nothing
+// is stored. An empty Ref or File has the zero Entry, a File that is not yet stored an entry without a digest.
+func (f Field) Entry(state any) (Entry, error) {
+	e, _, err := f.encode(reflect.ValueOf(state).Elem())
+	return e, err
 }
 
 // encode returns the entry of the field in the state v, and its content unless the entry has it inline. A File that is not yet

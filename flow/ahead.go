@@ -65,8 +65,10 @@ func (f *Flow) Ahead(ctx context.Context, store *artifacts.Store, task string, s
 		return nil, fmt.Errorf("flow %q has no step %q", f.name, task)
 	}
 	w := walker{ctx: ctx, store: store, state: state}
-	err := w.after(p)
-	return w.ahead, err
+	if err := w.after(p); err != nil {
+		return nil, err
+	}
+	return w.ahead, nil
 }
 
 // walker goes through the graph, from the end of a task to the next steps.
@@ -127,8 +129,11 @@ func (w *walker) into(n *node) (stop bool, _ error) {
 		return true, nil
 	case KindForeach:
 		list, err := writeList(w.ctx, w.store, n.name, n.shape.items(w.ctx, w.state))
+		if err != nil {
+			return true, err
+		}
 		w.decide(n, Decision{Items: &list})
-		return true, err
+		return true, nil
 	case KindSwitch:
 		i, err := n.shape.choose(w.state)
 		if err != nil && !n.shape.orElse {

@@ -61,7 +61,7 @@ type StepDef struct {
 }
 
 // Option is something a step is given besides its function: a [policies.Retry],
-// [policies.Timeout], [policies.Catch] or a card.
+// [policies.Timeout], [policies.Catch], [policies.Limit] or a card.
 type Option interface{ StepOption() }
 
 // New defines a flow that runs its nodes one after the other. The name is the flow's durable
@@ -70,7 +70,7 @@ type Option interface{ StepOption() }
 // New never fails. [Flow.Check] reports every mistake at once; the worker, the starter and the
 // test kit call it before anything runs.
 func New[S any](name string, nodes ...Node[S]) *Flow {
-	f := &Flow{name: name, state: reflect.TypeFor[S](), root: decide(Seq(nodes...).n)}
+	f := &Flow{name: name, state: reflect.TypeFor[S](), root: decide(seq("it", nodes))}
 	if strings.EqualFold(name, "stepwell") {
 		f.errs = append(f.errs, fmt.Errorf("flow name %q is not allowed (activities of every run begin with it; choose another)", name))
 	}
@@ -156,6 +156,7 @@ func newStep[S any](name string, options []Option) *node {
 		retry   *policies.Retry
 		timeout *policies.Timeout
 		catch   *policies.CatchPolicy
+		limit   *policies.Limit
 	)
 	twice := func(what string) {
 		n.errs = append(n.errs, fmt.Errorf("step %q has two %s policies (keep one)", name, what))
@@ -182,14 +183,22 @@ func newStep[S any](name string, options []Option) *node {
 				n.errs = append(n.errs, fmt.Errorf("step %q catches for state type %s, the flow's is %s (take a *%s in the catch function)", name, have, want, want))
 			}
 			catch = &o
+		case policies.Limit:
+			if limit != nil {
+				twice("limit")
+			}
+			limit = &o
 		case CardSpec:
 			def.Cards = append(def.Cards, o)
 		default:
-			n.errs = append(n.errs, fmt.Errorf("step %q has an option of type %T (give it a policies.Retry, policies.Timeout, policies.Catch or card, by value)", name, o))
+			n.errs = append(n.errs, fmt.Errorf("step %q has an option of type %T (give it a policies.Retry, policies.Timeout, policies.Catch, policies.Limit or card, by value)", name, o))
 		}
 	}
 	def.Catch = catch
 	def.Spec = policies.NewSpec(retry, timeout, catch)
+	if limit != nil {
+		def.Spec = def.Spec.Limited(*limit)
+	}
 	for _, err := range each(def.Spec.Validate()) {
 		n.errs = append(n.errs, fmt.Errorf("step %q: %w", name, err))
 	}
@@ -199,24 +208,7 @@ func newStep[S any](name string, options []Option) *node {
 
 // Seq runs nodes one after the other. A flow is itself a sequence; Seq is for putting
 // several steps where a shape takes one node.
-func Seq[S any](nodes ...Node[S]) Node[S] {
-	n := &node{kind: KindSeq}
-	for _, child := range nodes {
-		if child.n == nil {
-			// A node of its own, so that the mistake is told in its place.
-			n.nodes = append(n.nodes, &node{kind: KindSeq, errs: []error{errEmptyNode}})
-			continue
-		}
-		if child.n.kind == KindSeq { // a sequence within a sequence says no more than its nodes
-			n.nodes = append(n.nodes, child.n.nodes...)
-			continue
-		}
-		n.nodes = append(n.nodes, child.n)
-	}
-	return Node[S]{n}
-}
-
-var errEmptyNode = errors.New("a node of a sequence is empty (make nodes with flow.Step or flow.Seq)")
+func Seq[S any](nodes ...Node[S]) Node[S] { return Node[S]{seq("a sequence", nodes)} }
 
 // Name is the flow's name.
 func (f *Flow) Name() string { return f.name }

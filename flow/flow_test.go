@@ -131,7 +131,7 @@ func TestCheckEmptyFlows(t *testing.T) {
 	require.EqualError(t, flow.New[state]("F").Check(), `flow "F": it has no steps (add flow.Step)`)
 	require.EqualError(t, flow.New("F", flow.Seq[state]()).Check(), `flow "F": it has no steps (add flow.Step)`)
 	require.EqualError(t, flow.New("F", flow.Node[state]{}).Check(), strings.Join([]string{
-		`flow "F": a node of a sequence is empty (make nodes with flow.Step or flow.Seq)`, `flow "F": it has no steps (add flow.Step)`}, "\n"))
+		`flow "F": it has an empty node (make nodes with flow.Step or one of the shapes)`, `flow "F": it has no steps (add flow.Step)`}, "\n"))
 	for _, err := range []error{
 		flow.New[int]("F").Check(), flow.New[*state]("F").Check(), flow.New[map[string]int]("F").Check(),
 	} {

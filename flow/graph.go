@@ -1,37 +1,107 @@
 package flow
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
-// decideSpec is the policy of a split that is decided on its own.
-func decideSpec() policies.Spec { return policies.NewSpec(nil, nil, nil) }
-
-// what names a node in a message.
-func (n *node) what() string {
-	if n.kind == KindStep {
-		return "step"
+// inside is a body that must have something in it.
+func inside[S any](what string, body []Node[S]) *node {
+	n := seq(what, body)
+	if len(n.nodes) == 0 {
+		n.errs = append(n.errs, fmt.Errorf("%s has no steps", what))
 	}
-	return string(n.kind)
+	return n
 }
 
-func plural(what string) string {
-	switch what {
-	case "branch", "switch":
-		return what + "es"
-	case "foreach":
-		return "foreach shapes"
+// seq is the sequence of some nodes. Sequences within it are taken apart: they say no more than their nodes.
+func seq[S any](what string, nodes []Node[S]) *node {
+	n := &node{kind: KindSeq}
+	for _, child := range adopt(what, nodes) {
+		if child.kind == KindSeq && len(child.errs) == 0 {
+			n.nodes = append(n.nodes, child.nodes...)
+			continue
+		}
+		n.nodes = append(n.nodes, child)
 	}
-	return what + "s"
+	return n
+}
+
+// adopt erases the type of nodes. One that is missing becomes a node with a mistake, which is told in its place.
+func adopt[S any](what string, nodes []Node[S]) []*node {
+	all := make([]*node, len(nodes))
+	for i, child := range nodes {
+		all[i] = child.n
+		if child.n == nil {
+			all[i] = &node{kind: KindSeq, errs: []error{fmt.Errorf("%s has an empty node (make nodes with flow.Step or one of the shapes)", what)}}
+		}
+	}
+	return all
+}
+
+// mayBeEmpty says that a node may run no task at all.
+func (n *node) mayBeEmpty() bool {
+	if len(n.errs) > 0 { // nobody knows what it was meant to be
+		return false
+	}
+	switch n.kind {
+	case KindSeq:
+		return !slices.ContainsFunc(n.nodes, func(child *node) bool { return !child.mayBeEmpty() })
+	case KindSwitch:
+		return slices.ContainsFunc(n.nodes, (*node).mayBeEmpty)
+	case KindLoop:
+		return true
+	default: // a step, a split that is decided, a branch and a foreach, which have a join
+		return false
+	}
+}
+
+// asks says that author's code has to decide something before the node's first tasks can start.
+func (n *node) asks() bool {
+	switch n.kind {
+	case KindSeq:
+		return len(n.nodes) > 0 && n.nodes[0].asks()
+	case KindBranch:
+		return slices.ContainsFunc(n.nodes, (*node).asks)
+	case KindForeach, KindSwitch, KindLoop:
+		return true
+	default:
+		return false
+	}
+}
+
+// decide puts a task of its own before what asks where no step goes before it: at the start of the flow, and of an item.
+// It has the name of the shape that it decides.
+func decide(s *node) *node {
+	if !s.asks() {
+		return s
+	}
+	first := s.nodes[0]
+	d := &node{kind: KindDecide, name: first.name, step: &StepDef{
+		Name: first.name, Spec: policies.NewSpec(nil, nil, nil), Run: func(context.Context, any) error { return nil },
+	}}
+	return &node{kind: KindSeq, nodes: append([]*node{d}, s.nodes...), errs: s.errs}
+}
+
+// plural names several nodes of a kind.
+func (k Kind) plural() string {
+	switch k {
+	case KindBranch, KindSwitch:
+		return string(k) + "es"
+	case KindForeach:
+		return "foreach shapes"
+	default:
+		return string(k) + "s"
+	}
 }
 
 func (f *Flow) checkGraph() {
-	type named struct{ what, name string }
-	seen := map[string]named{} // lower-cased: folders may not tell case apart
+	seen := map[string]*node{} // by the lower-cased name: folders may not tell case apart
 	steps := 0
 	f.root.walk(func(n *node) {
 		f.fail(errors.Join(n.errs...))
@@ -42,19 +112,23 @@ func (f *Flow) checkGraph() {
 		if n.kind == KindStep {
 			steps++
 		}
-		what := n.what()
 		if !legalStep.MatchString(n.name) {
-			f.fail(fmt.Errorf("%s name %q is not allowed (use a letter, then up to 63 letters, digits, _ or -)", what, n.name))
+			f.fail(fmt.Errorf("%s name %q is not allowed (use a letter, then up to 63 letters, digits, _ or -)", n.kind, n.name))
 		}
-		switch first, dup := seen[strings.ToLower(n.name)]; {
-		case dup && first.name == n.name && first.what == what:
-			f.fail(fmt.Errorf("two %s are named %q (rename one)", plural(what), n.name))
-		case dup && first.name == n.name:
-			f.fail(fmt.Errorf("a %s and a %s are named %q (rename one)", first.what, what, n.name))
-		case dup:
-			f.fail(fmt.Errorf("%s %q and %q differ only in case (rename one)", plural(what), first.name, n.name))
+		first, dup := seen[strings.ToLower(n.name)]
+		if !dup {
+			seen[strings.ToLower(n.name)] = n
+			return
+		}
+		switch same := first.name == n.name; {
+		case same && first.kind == n.kind:
+			f.fail(fmt.Errorf("two %s are named %q (rename one)", n.kind.plural(), n.name))
+		case same:
+			f.fail(fmt.Errorf("a %s and a %s are named %q (rename one)", first.kind, n.kind, n.name))
+		case first.kind == n.kind:
+			f.fail(fmt.Errorf("%s %q and %q differ only in case (rename one)", n.kind.plural(), first.name, n.name))
 		default:
-			seen[strings.ToLower(n.name)] = named{what, n.name}
+			f.fail(fmt.Errorf("%s %q and %s %q differ only in case (rename one)", first.kind, first.name, n.kind, n.name))
 		}
 	})
 	if steps == 0 {
@@ -67,26 +141,26 @@ func (n *node) checkShape() []error {
 	var errs []error
 	switch n.kind {
 	case KindLoop:
-		if len(n.nodes[0].nodes) > 0 && n.nodes[0].mayBeEmpty() {
+		if n.nodes[0].mayBeEmpty() {
 			errs = append(errs, fmt.Errorf("loop %q may turn without running a step, and so without end (give its body a step outside of switches and loops)", n.name))
 		}
 	case KindBranch:
 		for i, arm := range n.nodes {
-			if arm.mayBeEmpty() && len(arm.errs) == 0 {
+			if arm.mayBeEmpty() {
 				errs = append(errs, fmt.Errorf("arm %d of branch %q may run no step (give it a step outside of switches and loops)", i+1, n.name))
 			}
 		}
 	case KindForeach:
-		if n.shape.fan.Batch <= 1 {
-			break
-		}
-		for _, child := range n.nodes {
-			child.walk(func(c *node) {
-				switch {
-				case c.kind == KindBranch || c.kind == KindForeach:
+		if n.shape.fan.Batch > 1 {
+			n.nodes[0].walk(func(c *node) {
+				if c.kind == KindBranch || c.kind == KindForeach {
 					errs = append(errs, fmt.Errorf("foreach %q has batches, and so its body cannot have %s %q (take Fan.Batch away)", n.name, c.kind, c.name))
-				case c.kind == KindStep && len(c.step.Cards) > 0:
+				}
+				if c.step != nil && len(c.step.Cards) > 0 {
 					errs = append(errs, fmt.Errorf("foreach %q has batches, and so step %q cannot have a card (take Fan.Batch or the card away)", n.name, c.name))
+				}
+				if c.step != nil && c.step.Spec.Limit != (policies.Limit{}) {
+					errs = append(errs, fmt.Errorf("foreach %q has batches, and so step %q cannot have a limit (take Fan.Batch or the limit away, or use Fan.MaxParallel)", n.name, c.name))
 				}
 			})
 		}

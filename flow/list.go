@@ -1,13 +1,21 @@
 package flow
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
+	"sort"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/policies"
 )
 
 // List is the reference to a foreach's items, which were written down before any of them runs.
@@ -18,149 +26,233 @@ type List struct {
 	Digest artifacts.Digest `json:"digest,omitzero"`
 }
 
-// listDoc is the blob behind a list. Items are in chunks, so that one item can be read without the others.
-type listDoc struct {
-	Len    int         `json:"len"`
-	Codec  string      `json:"codec"`
-	Type   string      `json:"type"`
-	Chunks []listChunk `json:"chunks"`
-}
-
-// listChunk is some items, each with its length before it: in a blob of its own, or right here if the list has one chunk.
-type listChunk struct {
-	First  int              `json:"first"`
-	Digest artifacts.Digest `json:"digest,omitzero"`
-	Items  []byte           `json:"items,omitempty"`
+// The blob behind a list is a line of JSON, the listHead. After it comes the list's only chunk, or a line for each chunk: the
+// number of its first item and the digest of its blob. The lines have the same length, so that the chunk of an item is found
+// without reading the others; a worker does that for every item.
+//
+// A chunk is items one after the other, each with its length and 1 as a uvarint before it. A nil item is the uvarint 0: numeric
+// slices and some others have a codec that cannot say nil.
+type listHead struct {
+	Version int    `json:"version"`
+	Len     int    `json:"len"`
+	Codec   string `json:"codec,omitempty"` // of the items that are not nil
+	Type    string `json:"type"`
+	// Chunks is the number of chunks with a blob of their own, 0 if there is one chunk and it follows right here.
+	Chunks int `json:"chunks,omitempty"`
 }
 
 const (
-	chunkItems = 1000
-	chunkBytes = 256 << 10
+	listVersion = 1
+	chunkItems  = 1000
+	chunkBytes  = 256 << 10
+	// chunkWrites is how many chunks are written at the same time.
+	chunkWrites = 4
 	// MaxItems is how many items a foreach may have.
 	MaxItems = 10_000_000
+
+	firstBytes = len("09999999")
+	lineBytes  = firstBytes + len(" sha256:") + 64 + len("\n")
 )
 
-// writeList writes items as they come and returns where they are.
+// nilCodec and nilContent are how a nil item is encoded whatever its type.
+const nilCodec, nilContent = "cbor", "\xf6"
+
+// listWriter writes a list's items as they come.
+type listWriter struct {
+	head   listHead
+	chunks []*listChunk
+	chunk  []byte
+	first  int // item of the chunk
+}
+
+type listChunk struct {
+	first  int
+	digest artifacts.Digest
+}
+
+// writeList writes the items, pointers to them, of the foreach with that name and returns where they are.
 func writeList(ctx context.Context, store *artifacts.Store, name string, items iter.Seq2[any, error]) (List, error) {
-	var (
-		doc   listDoc
-		chunk []byte
-		inIt  int
-	)
-	flush := func() error {
-		if inIt == 0 {
-			return nil
-		}
-		d, err := store.PutBlob(ctx, chunk)
-		if err != nil {
-			return fmt.Errorf("write items of foreach %q: %w", name, err)
-		}
-		doc.Chunks = append(doc.Chunks, listChunk{First: doc.Len - inIt, Digest: d})
-		chunk, inIt = chunk[:0:0], 0 // the store may have kept the old one
-		return nil
+	w := listWriter{head: listHead{Version: listVersion}}
+	writes, writing := errgroup.WithContext(ctx)
+	writes.SetLimit(chunkWrites)
+	defer func() { _ = writes.Wait() }() // the items may panic
+	flush := func() {
+		c, content := &listChunk{first: w.first}, w.chunk
+		w.chunks = append(w.chunks, c)
+		w.chunk, w.first = make([]byte, 0, len(content)+len(content)/8), w.head.Len
+		writes.Go(func() (err error) {
+			c.digest, err = store.PutBlob(writing, content)
+			return err
+		})
 	}
+	unwritten := func(err error) error { return fmt.Errorf("write the items of foreach %q: %w", name, err) }
 	for item, err := range items {
 		if err != nil {
 			return List{}, fmt.Errorf("items of foreach %q: %w", name, err)
 		}
-		e, content, err := artifacts.Encode(item)
-		if err != nil {
-			return List{}, fmt.Errorf("item %d of foreach %q: %w", doc.Len, name, err)
+		if w.head.Len == MaxItems {
+			err := fmt.Errorf("foreach %q has more than %d items (put a foreach into another one)", name, MaxItems)
+			return List{}, policies.WithClass(err, policies.Permanent)
 		}
-		if inIt == chunkItems || inIt > 0 && len(chunk)+len(content) > chunkBytes {
-			if err := flush(); err != nil {
-				return List{}, err
+		e, content, err := artifacts.Encode(item)
+		if large, ok := errors.AsType[*artifacts.TooLargeError](err); ok {
+			err = fmt.Errorf("it has %d bytes or more, the limit is %d (let items be keys of what they stand for)", large.Size, large.Limit)
+		}
+		if err != nil {
+			return List{}, fmt.Errorf("item %d of foreach %q: %w", w.head.Len, name, err)
+		}
+		if in := w.head.Len - w.first; in == chunkItems || in > 0 && len(w.chunk)+len(content) > chunkBytes {
+			flush()
+			if err := writing.Err(); err != nil {
+				return List{}, unwritten(cmp.Or(writes.Wait(), err))
 			}
 		}
-		if doc.Len == MaxItems {
-			return List{}, fmt.Errorf("foreach %q has more than %d items (split it into foreach shapes within each other)", name, MaxItems)
-		}
-		doc.Codec, doc.Type = e.Codec, e.Type
-		chunk = append(binary.AppendUvarint(chunk, uint64(len(content))), content...)
-		doc.Len++
-		inIt++
+		w.add(e, content)
 	}
-	if doc.Len == 0 {
+	if w.head.Len == 0 {
 		return List{}, nil
 	}
-	if len(doc.Chunks) == 0 {
-		doc.Chunks = []listChunk{{Items: chunk}}
-	} else if err := flush(); err != nil {
-		return List{}, err
+	if len(w.chunks) > 0 {
+		flush()
 	}
-	b, err := json.Marshal(doc)
+	if err := writes.Wait(); err != nil {
+		return List{}, unwritten(err)
+	}
+	d, err := store.PutBlob(ctx, w.blob())
 	if err != nil {
-		return List{}, err
+		return List{}, unwritten(err)
 	}
-	d, err := store.PutBlob(ctx, b)
-	if err != nil {
-		return List{}, fmt.Errorf("write items of foreach %q: %w", name, err)
-	}
-	return List{Len: doc.Len, Digest: d}, nil
+	return List{Len: w.head.Len, Digest: d}, nil
 }
 
-// Items reads the items of a list. It is safe for concurrent use.
+func (w *listWriter) add(e artifacts.Entry, content []byte) {
+	w.head.Len++
+	w.head.Type = e.Type
+	if e.Codec == nilCodec && string(content) == nilContent {
+		w.chunk = binary.AppendUvarint(w.chunk, 0)
+		return
+	}
+	w.head.Codec = e.Codec
+	w.chunk = append(binary.AppendUvarint(w.chunk, uint64(len(content))+1), content...)
+}
+
+// blob is the content of the list's blob.
+func (w *listWriter) blob() []byte {
+	w.head.Chunks = len(w.chunks)
+	b, err := json.Marshal(w.head)
+	if err != nil {
+		panic(err) // strings and numbers
+	}
+	b = append(b, '\n')
+	if len(w.chunks) == 0 {
+		return append(b, w.chunk...)
+	}
+	for _, c := range w.chunks {
+		b = fmt.Appendf(b, "%0*d %s\n", firstBytes, c.first, c.digest)
+	}
+	return b
+}
+
+// Items reads the items of a list. It keeps no item in memory and is safe for concurrent use.
 type Items struct {
 	store *artifacts.Store
-	doc   listDoc
+	head  listHead
+	body  []byte // what comes after the head
 }
 
-// OpenItems reads where a list's items are.
+// OpenItems reads where a list's items are, which costs little when the store has it in its cache.
 func OpenItems(ctx context.Context, store *artifacts.Store, l List) (*Items, error) {
+	it := &Items{store: store}
 	if l.Len == 0 {
-		return &Items{store: store}, nil
+		return it, nil
 	}
 	b, err := store.GetBlob(ctx, l.Digest)
 	if err != nil {
 		return nil, fmt.Errorf("list of items: %w", err)
 	}
-	it := &Items{store: store}
-	if err := json.Unmarshal(b, &it.doc); err != nil || it.doc.Len != l.Len || len(it.doc.Chunks) == 0 {
-		return nil, fmt.Errorf("list of items %s is not a list of %d items", l.Digest, l.Len)
+	if err := it.parse(b); err != nil {
+		return nil, fmt.Errorf("list of items %s: %w", l.Digest, err)
+	}
+	if it.head.Len != l.Len {
+		return nil, fmt.Errorf("list of items %s has %d items, not %d", l.Digest, it.head.Len, l.Len)
 	}
 	return it, nil
 }
 
+func (it *Items) parse(b []byte) error {
+	head, body, _ := bytes.Cut(b, []byte("\n"))
+	err := json.Unmarshal(head, &it.head)
+	switch h := it.head; {
+	case err != nil:
+		return fmt.Errorf("it is no list: %w", err)
+	case h.Version > listVersion:
+		return fmt.Errorf("it has version %d, this program knows %d (upgrade this program)", h.Version, listVersion)
+	case h.Version < 1 || h.Len < 1 || h.Len > MaxItems || h.Chunks < 0 || h.Chunks > h.Len || h.Chunks > 0 && len(body) != h.Chunks*lineBytes:
+		return errors.New("it is no list")
+	}
+	it.body = body
+	return nil
+}
+
 // Len is the number of items.
-func (it *Items) Len() int { return it.doc.Len }
+func (it *Items) Len() int { return it.head.Len }
 
 // load decodes item i into the value that into points to.
 func (it *Items) load(ctx context.Context, i int, into any) error {
-	if i < 0 || i >= it.doc.Len {
-		return fmt.Errorf("item %d of a list of %d", i, it.doc.Len)
+	if i < 0 || i >= it.head.Len {
+		return fmt.Errorf("item %d of a list of %d", i, it.head.Len)
 	}
-	at := 0
-	for n := len(it.doc.Chunks); n > 1; { // the last chunk that does not begin after i
-		half := n / 2
-		if it.doc.Chunks[at+half].First <= i {
-			at += half
-			n -= half
-		} else {
-			n = half
+	chunk, first := it.body, 0
+	if it.head.Chunks > 0 {
+		c, err := it.find(i)
+		if err == nil {
+			chunk, err = it.store.GetBlob(ctx, c.digest)
 		}
-	}
-	c := it.doc.Chunks[at]
-	b := c.Items
-	if b == nil {
-		var err error
-		if b, err = it.store.GetBlob(ctx, c.Digest); err != nil {
+		if err != nil {
 			return fmt.Errorf("item %d: %w", i, err)
 		}
+		first = c.first
 	}
-	for skip := i - c.First; ; skip-- {
-		n, used := binary.Uvarint(b)
-		if used <= 0 || n > uint64(len(b)-used) {
-			return fmt.Errorf("item %d: %w: its chunk ends before it", i, artifacts.ErrCorrupt)
-		}
-		if skip == 0 {
-			b = b[used : used+int(n)]
-			break
-		}
-		b = b[used+int(n):]
+	e, content, err := it.item(chunk, i-first)
+	if err == nil {
+		err = artifacts.Decode(e, content, into)
 	}
-	e := artifacts.Entry{Size: int64(len(b)), Codec: it.doc.Codec, Type: it.doc.Type}
-	if err := artifacts.Decode(e, b, into); err != nil {
+	if err != nil {
 		return fmt.Errorf("item %d: %w", i, err)
 	}
 	return nil
+}
+
+// find returns the chunk of an item: the last one that does not begin after it.
+func (it *Items) find(i int) (listChunk, error) {
+	line := func(n int) []byte { return it.body[n*lineBytes:][:lineBytes] }
+	first := func(n int) int {
+		k, err := strconv.Atoi(string(line(n)[:firstBytes]))
+		if err != nil {
+			return -1
+		}
+		return k
+	}
+	n := max(sort.Search(it.head.Chunks, func(n int) bool { return first(n) > i })-1, 0)
+	d, err := artifacts.ParseDigest(string(line(n)[firstBytes+1 : lineBytes-1]))
+	return listChunk{first(n), d}, err
+}
+
+// item returns the content of the item that comes after skip others in a chunk.
+func (it *Items) item(chunk []byte, skip int) (artifacts.Entry, []byte, error) {
+	for ; ; skip-- {
+		n, used := binary.Uvarint(chunk)
+		if used <= 0 || n > uint64(len(chunk)-used)+1 || skip < 0 {
+			return artifacts.Entry{}, nil, fmt.Errorf("its chunk ends before it: %w", artifacts.ErrCorrupt)
+		}
+		chunk = chunk[used:]
+		switch {
+		case skip > 0:
+			chunk = chunk[max(n, 1)-1:]
+		case n == 0:
+			return artifacts.Entry{Size: int64(len(nilContent)), Codec: nilCodec, Type: it.head.Type}, []byte(nilContent), nil
+		default:
+			return artifacts.Entry{Size: int64(n) - 1, Codec: it.head.Codec, Type: it.head.Type}, chunk[:n-1], nil
+		}
+	}
 }

@@ -2,10 +2,10 @@ package flow
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
@@ -18,6 +18,7 @@ type shape struct {
 	choose func(state any) (int, error)
 	again  func(state any) bool
 	fan    Fan
+	fanned bool // whether the fan was set
 	elem   reflect.Type
 	items  func(ctx context.Context, state any) iter.Seq2[any, error]
 	bind   func(state, item any)
@@ -33,7 +34,7 @@ type BranchShape[S any] struct{ n *node }
 // The name is durable, like a step's.
 func Branch[S any](name string, arms ...Node[S]) BranchShape[S] {
 	n := &node{kind: KindBranch, name: name}
-	n.nodes = adopt(n, fmt.Sprintf("branch %q", name), arms)
+	n.nodes = adopt(fmt.Sprintf("branch %q", name), arms)
 	if len(arms) < 2 {
 		n.errs = append(n.errs, fmt.Errorf("branch %q has fewer than two arms (use flow.Seq)", name))
 	}
@@ -77,7 +78,7 @@ func Foreach[S, E any](name string, items func(*S) []E, bind func(*S, E), body .
 // written down as they come and never in memory together. An error among them fails the attempt of the step before.
 func ForeachStream[S, E any](name string, items func(context.Context, *S) iter.Seq2[E, error], bind func(*S, E), body ...Node[S]) ForeachShape[S] {
 	n := &node{kind: KindForeach, name: name}
-	n.nodes = []*node{decide(inside(n, fmt.Sprintf("foreach %q", name), body))}
+	n.nodes = []*node{decide(inside(fmt.Sprintf("foreach %q", name), body))}
 	elem := reflect.TypeFor[E]()
 	if items == nil {
 		n.errs = append(n.errs, fmt.Errorf("foreach %q has no function for its items", name))
@@ -93,7 +94,7 @@ func ForeachStream[S, E any](name string, items func(context.Context, *S) iter.S
 		items: func(ctx context.Context, state any) iter.Seq2[any, error] {
 			return func(yield func(any, error) bool) {
 				for e, err := range items(ctx, state.(*S)) {
-					if !yield(e, err) {
+					if !yield(&e, err) {
 						return
 					}
 				}
@@ -105,14 +106,21 @@ func ForeachStream[S, E any](name string, items func(context.Context, *S) iter.S
 	return ForeachShape[S]{n}
 }
 
-// With sets how the items are run.
+// With sets how the items are run. Without it they are run as the zero [Fan] says.
 func (f ForeachShape[S]) With(fan Fan) ForeachShape[S] {
+	if f.n == nil {
+		return f
+	}
 	n := *f.n // the shape that was there before may be used, too
 	s := *n.shape
-	n.shape, s.fan = &s, fan
-	for _, err := range each(fan.validate()) {
-		n.errs = append(n.errs[:len(n.errs):len(n.errs)], fmt.Errorf("foreach %q: %w", n.name, err))
+	n.errs = slices.Clone(n.errs)
+	if s.fanned {
+		n.errs = append(n.errs, fmt.Errorf("foreach %q has two Fans (keep one With)", n.name))
 	}
+	for _, err := range each(fan.validate()) {
+		n.errs = append(n.errs, fmt.Errorf("foreach %q: %w", n.name, err))
+	}
+	s.fan, s.fanned, n.shape = fan, true, &s
 	return ForeachShape[S]{&n}
 }
 
@@ -123,6 +131,9 @@ func (f ForeachShape[S]) Join(name string, fn func(context.Context, *S, Inputs[S
 }
 
 func join[S any](n *node, name string, fn func(context.Context, *S, Inputs[S]) error, options []Option) Node[S] {
+	if n == nil { // of no use, like the zero Node
+		return Node[S]{}
+	}
 	joined := *n
 	step := newStep[S](name, options)
 	if fn == nil {
@@ -141,7 +152,10 @@ type SwitchCase[S, K any] struct {
 	body []Node[S]
 }
 
-// Case runs its nodes when the switch's selector returned key.
+// Case runs its nodes, or nothing if there are none, when the switch's selector returned key. It needs to be told the types when it
+// has no nodes: flow.Case[State]("skip").
+//
+// A key is kept in plans and records as the text that fmt.Sprint makes of it, so the keys of a switch need different texts.
 func Case[S any, K comparable](key K, body ...Node[S]) SwitchCase[S, K] {
 	return SwitchCase[S, K]{key, body}
 }
@@ -155,15 +169,19 @@ type SwitchShape[S any] struct{ n *node }
 // The name is durable, like a step's.
 func Switch[S any, K comparable](name string, selector func(*S) K, cases ...SwitchCase[S, K]) SwitchShape[S] {
 	n := &node{kind: KindSwitch, name: name, shape: &shape{}}
-	seen := map[K]bool{}
 	for _, c := range cases {
 		label := fmt.Sprint(c.key)
-		if seen[c.key] {
-			n.errs = append(n.errs, fmt.Errorf("switch %q has two cases %q (take one away)", name, label))
+		switch reflect.ValueOf(c.key).Kind() {
+		case reflect.Pointer, reflect.UnsafePointer, reflect.Chan:
+			label = fmt.Sprintf("%T", c.key)
+			n.errs = append(n.errs, fmt.Errorf("a case of switch %q is a %s, which is another one in each process (use a string, a number or a bool)", name, label))
+		default:
+			if slices.Contains(n.shape.labels, label) {
+				n.errs = append(n.errs, fmt.Errorf("switch %q has two cases %q (take one away)", name, label))
+			}
 		}
-		seen[c.key] = true
 		n.shape.labels = append(n.shape.labels, label)
-		n.nodes = append(n.nodes, seq(n, fmt.Sprintf("case %q of switch %q", label, name), c.body))
+		n.nodes = append(n.nodes, seq(fmt.Sprintf("case %q of switch %q", label, name), c.body))
 	}
 	if len(cases) == 0 {
 		n.errs = append(n.errs, fmt.Errorf("switch %q has no cases", name))
@@ -178,20 +196,20 @@ func Switch[S any, K comparable](name string, selector func(*S) K, cases ...Swit
 				return i, nil
 			}
 		}
-		text := fmt.Sprint(key)
-		if len(text) > 80 {
-			text = strings.ToValidUTF8(text[:80], "") + "…"
-		}
-		return len(cases), fmt.Errorf("switch %q: value %q is none of its cases %q (add a case, or Else)", name, text, n.shape.labels)
+		return len(cases), fmt.Errorf("switch %q: value %q is none of its cases %s (add a case, or Else)",
+			name, clip(fmt.Sprint(key), 80), clip(quoted(n.shape.labels), 500))
 	}
 	return SwitchShape[S]{n}
 }
 
 // Else runs its nodes, or nothing if there are none, when no case has the selector's value.
 func (s SwitchShape[S]) Else(body ...Node[S]) Node[S] {
+	if s.n == nil {
+		return Node[S]{}
+	}
 	n, sh := *s.n, *s.n.shape
 	sh.orElse, n.shape = true, &sh
-	n.nodes = append(n.nodes[:len(n.nodes):len(n.nodes)], seq(&n, fmt.Sprintf("else of switch %q", n.name), body))
+	n.nodes = append(slices.Clone(n.nodes), seq(fmt.Sprintf("the else of switch %q", n.name), body))
 	return Node[S]{&n}
 }
 
@@ -204,7 +222,7 @@ func (s SwitchShape[S]) OrFail() Node[S] { return Node[S](s) }
 // The name is durable, like a step's.
 func Loop[S any](name string, cond func(*S) bool, body ...Node[S]) Node[S] {
 	n := &node{kind: KindLoop, name: name}
-	n.nodes = []*node{inside(n, fmt.Sprintf("loop %q", name), body)}
+	n.nodes = []*node{inside(fmt.Sprintf("loop %q", name), body)}
 	if cond == nil {
 		n.errs = append(n.errs, fmt.Errorf("loop %q has no condition", name))
 	}
@@ -212,161 +230,10 @@ func Loop[S any](name string, cond func(*S) bool, body ...Node[S]) Node[S] {
 	return Node[S]{n}
 }
 
-// inside is a body that must have something in it.
-func inside[S any](n *node, what string, body []Node[S]) *node {
-	if len(body) == 0 {
-		n.errs = append(n.errs, fmt.Errorf("%s has no steps", what))
-	}
-	return seq(n, what, body)
-}
-
-func seq[S any](n *node, what string, body []Node[S]) *node {
-	return &node{kind: KindSeq, nodes: flatten(adopt(n, what, body))}
-}
-
-// adopt returns the erased nodes. A node that is missing is told as a mistake of n.
-func adopt[S any](n *node, what string, nodes []Node[S]) []*node {
-	var all []*node
-	for _, child := range nodes {
-		if child.n == nil {
-			n.errs = append(n.errs, fmt.Errorf("%s has an empty node (make nodes with flow.Step or one of the shapes)", what))
-			continue
-		}
-		all = append(all, child.n)
-	}
-	return all
-}
-
-// flatten takes sequences within a sequence apart: they say no more than their nodes.
-func flatten(nodes []*node) []*node {
-	var all []*node
-	for _, n := range nodes {
-		if n.kind == KindSeq && len(n.errs) == 0 {
-			all = append(all, n.nodes...)
-			continue
-		}
-		all = append(all, n)
-	}
-	return all
-}
-
-// Fan says how a foreach runs its items. The zero value runs up to some thousand at a time, one activity each for every step,
-// and stops at the first failure.
-type Fan struct {
-	// MaxParallel is how many items run at the same time. 0 means no limit but those of the workers and of the engine.
-	MaxParallel int `json:"max_parallel,omitempty"`
-	// Batch is how many items one activity runs, one after the other. Use it for many items that take less than a second:
-	// it costs one activity, and one object in the store, for all of them. 0 means 1: an activity for each task. The body of
-	// a batch may have steps, switches and loops, but no branch, foreach or card. An item is then the unit of resume.
-	Batch int `json:"batch,omitempty"`
-	// OnFailure says what the failure of an item that is not tolerated means for the others. Defaults to StopOnFirst.
-	OnFailure OnFailure `json:"on_failure,omitempty"`
-	// Tolerate is how many items may fail and the join runs all the same. Defaults to none. The join sees them in
-	// [Inputs.Failures].
-	Tolerate Tolerance `json:"tolerate,omitzero"`
-}
-
-// OnFailure says what becomes of the other items.
-type OnFailure string
-
-const (
-	// StopOnFirst starts no further tasks; those that run finish. It is the zero value.
-	StopOnFirst OnFailure = ""
-	// FinishAll runs all items to their end before the foreach fails.
-	FinishAll OnFailure = "finish_all"
-)
-
-// Tolerance is a number of items or a part of them; make it with [Count] or [Percent]. The zero value is none.
-type Tolerance struct {
-	Count   int     `json:"count,omitempty"`
-	Percent float64 `json:"percent,omitempty"`
-}
-
-// Count tolerates n failed items.
-func Count(n int) Tolerance { return Tolerance{Count: n} }
-
-// Percent tolerates p percent of the items, rounded down: 5 percent of 30 items is one item.
-func Percent(p float64) Tolerance { return Tolerance{Percent: p} }
-
-// Of is how many of n items may fail.
-func (t Tolerance) Of(n int) int {
-	return max(t.Count, int(float64(n)*t.Percent/100))
-}
-
-const (
-	maxBatch    = 10_000
-	maxParallel = 1_000_000
-)
-
-func (f Fan) validate() error {
-	var errs []error
-	if f.MaxParallel < 0 || f.MaxParallel > maxParallel {
-		errs = append(errs, fmt.Errorf("Fan.MaxParallel is %d (use 0 for no limit, or 1 to %d)", f.MaxParallel, maxParallel))
-	}
-	if f.Batch < 0 || f.Batch > maxBatch {
-		errs = append(errs, fmt.Errorf("Fan.Batch is %d (use 0 to %d)", f.Batch, maxBatch))
-	}
-	if f.OnFailure != StopOnFirst && f.OnFailure != FinishAll {
-		errs = append(errs, fmt.Errorf("Fan.OnFailure is %q (use flow.StopOnFirst or flow.FinishAll)", f.OnFailure))
-	}
-	if t := f.Tolerate; t.Count < 0 || !(t.Percent >= 0 && t.Percent <= 100) {
-		errs = append(errs, fmt.Errorf("Fan.Tolerate is %d items, %v percent (use flow.Count of 0 or more, or flow.Percent of 0 to 100)", t.Count, t.Percent))
-	}
-	return errors.Join(errs...)
-}
-
-// mayBeEmpty says that a node may run no task at all.
-func (n *node) mayBeEmpty() bool {
-	switch n.kind {
-	case KindSeq:
-		for _, child := range n.nodes {
-			if !child.mayBeEmpty() {
-				return false
-			}
-		}
-		return true
-	case KindSwitch:
-		for _, child := range n.nodes {
-			if child.mayBeEmpty() {
-				return true
-			}
-		}
-		return false
-	case KindLoop:
-		return true
-	default: // a step, a split that is decided, a branch and a foreach, which have a join
-		return false
-	}
-}
-
-// asks says that author's code has to decide something before the node's first tasks can start.
-func (n *node) asks() bool {
-	switch n.kind {
-	case KindSeq:
-		return len(n.nodes) > 0 && n.nodes[0].asks()
-	case KindBranch:
-		for _, arm := range n.nodes {
-			if arm.asks() {
-				return true
-			}
-		}
-		return false
-	case KindForeach, KindSwitch, KindLoop:
-		return true
-	default:
-		return false
-	}
-}
-
-// decide puts a task of its own before what asks where no step goes before it: at the start of the flow, and of an item.
-// It has the name of the shape that it decides.
-func decide(s *node) *node {
-	if !s.asks() {
+// clip cuts a text that is too long for a message.
+func clip(s string, n int) string {
+	if len(s) <= n {
 		return s
 	}
-	first := s.nodes[0]
-	d := &node{kind: KindDecide, name: first.name, step: &StepDef{
-		Name: first.name, Spec: decideSpec(), Run: func(context.Context, any) error { return nil },
-	}}
-	return &node{kind: KindSeq, nodes: append([]*node{d}, s.nodes...), errs: s.errs}
+	return strings.ToValidUTF8(s[:n], "") + "…"
 }

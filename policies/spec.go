@@ -29,13 +29,15 @@ type Spec struct {
 	Timeout Timeout `json:"timeout,omitzero"`
 	// Catch says that the step has a catch function.
 	Catch bool `json:"catch,omitempty"`
+	// Limit is the step's limit, zero where the step has none. See [Spec.Limited].
+	Limit Limit `json:"limit,omitzero"`
 
 	mistakes mistakes
 }
 
 // mistakes are what shows only in the policies as they were given. They do not travel.
 type mistakes struct {
-	retry, timeout, catch error
+	retry, timeout, catch, limit error
 }
 
 // NewSpec resolves a step's policies; nil stands for a policy that the step does not have. It
@@ -164,7 +166,9 @@ func (s Spec) Validate() error {
 			bad("timeout: Total %s leaves no time for a second attempt after InitialInterval %s (make Total longer)", t.Total, s.InitialInterval)
 		}
 	}
-	return errors.Join(append(errs, s.mistakes.catch)...)
+	errs = append(errs, s.mistakes.catch, s.mistakes.limit)
+	s.Limit.validate(bad)
+	return errors.Join(errs...)
 }
 
 // checkDuration refuses negative durations and numbers without a unit: InitialInterval: 2 is two

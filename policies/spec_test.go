@@ -156,6 +156,7 @@ func anySpec() *rapid.Generator[policies.Spec] {
 			Lost:               rapid.Int().Draw(t, "Lost"),
 			HasRetryIf:         rapid.Bool().Draw(t, "HasRetryIf"),
 			Catch:              rapid.Bool().Draw(t, "Catch"),
+			Limit:              policies.Limit{Key: rapid.String().Draw(t, "Key"), Max: rapid.Int().Draw(t, "Max")},
 			Timeout: policies.Timeout{
 				Attempt: anyDuration().Draw(t, "Attempt"), Total: anyDuration().Draw(t, "Total"),
 				Queue: anyDuration().Draw(t, "Queue"), Heartbeat: anyDuration().Draw(t, "Heartbeat"),

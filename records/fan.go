@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"strings"
 	"time"
 
@@ -312,4 +313,68 @@ func BatchParts(ctx context.Context, s *artifacts.Store, flowName, run, foreach 
 		parts[n] = d
 	}
 	return parts, nil
+}
+
+// BatchHead reads the first line of a batch's record: how many of its items ended how.
+func BatchHead(ctx context.Context, s *artifacts.Store, flowName, run, foreach string, x flow.Index, first int) (Shard, error) {
+	key := BatchKey(flowName, run, foreach, x, first)
+	b, err := s.GetDoc(ctx, key)
+	if err != nil {
+		return Shard{}, err
+	}
+	return decodeShard(s, key, b, false)
+}
+
+// TaskIndexes yields the indexes of a step's tasks that have a record, in the order of their keys. Records are not read.
+func TaskIndexes(ctx context.Context, s *artifacts.Store, flowName, run, step string) iter.Seq2[flow.Index, error] {
+	prefix := taskPrefix(flowName, run, "tasks", step)
+	return func(yield func(flow.Index, error) bool) {
+		for info, err := range s.List(ctx, prefix) {
+			if err != nil {
+				yield(nil, err)
+				return
+			}
+			name, ok := strings.CutSuffix(strings.TrimPrefix(info.Key, prefix), ".json")
+			if !ok {
+				continue
+			}
+			if x, err := flow.ParseIndex(name); err == nil && !yield(x, nil) {
+				return
+			}
+		}
+	}
+}
+
+// TriedIndexes lists the indexes of a step's tasks that have a ledger.
+func TriedIndexes(ctx context.Context, s *artifacts.Store, flowName, run, step string) ([]flow.Index, error) {
+	return indexes(ctx, s, taskPrefix(flowName, run, "attempts", step))
+}
+
+// LoggedIndexes lists the indexes of a step's tasks that logged something.
+func LoggedIndexes(ctx context.Context, s *artifacts.Store, flowName, run, step string) ([]flow.Index, error) {
+	return indexes(ctx, s, taskPrefix(flowName, run, "logs", step))
+}
+
+// ShardIndexes lists the indexes of a foreach that have documents of shards.
+func ShardIndexes(ctx context.Context, s *artifacts.Store, flowName, run, foreach string) ([]flow.Index, error) {
+	return indexes(ctx, s, taskPrefix(flowName, run, "fans", foreach))
+}
+
+// BatchIndexes lists the indexes of a foreach that have batches which ended.
+func BatchIndexes(ctx context.Context, s *artifacts.Store, flowName, run, foreach string) ([]flow.Index, error) {
+	return indexes(ctx, s, taskPrefix(flowName, run, "batches", foreach))
+}
+
+// indexes reads the folders of a prefix as indexes.
+func indexes(ctx context.Context, s *artifacts.Store, prefix string) ([]flow.Index, error) {
+	var all []flow.Index
+	for name, err := range s.Dirs(ctx, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		if x, err := flow.ParseIndex(name); err == nil {
+			all = append(all, x)
+		}
+	}
+	return all, nil
 }

@@ -8,6 +8,7 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -76,27 +77,15 @@ type Run struct {
 	// Failure is the first failure of a failed run.
 	Failure *policies.Failure
 
-	reader  *Reader
-	end     *records.End
-	pending map[string]Pending
-}
+	reader *Reader
+	end    *records.End
+	graph  func() *graph
 
-// Pending is what Temporal says of a task that has not ended.
-type Pending struct {
-	// Attempt is the attempt that runs, or waits to.
-	Attempt int
-	// Catch says that the attempts are spent and it is the catch function that runs.
-	Catch bool
-	// Running is false while the task waits for a worker or for its next attempt.
-	Running bool
-	// Started is when the attempt that runs was started, zero if none runs.
-	Started time.Time
-	// Next is when the next attempt is due, zero if it is not waiting for one.
-	Next time.Time
-	// Failure is why the attempt before failed.
-	Failure *policies.Failure
-	// Done and Total are the latest progress that the step told; both zero if it told none.
-	Done, Total int64
+	mu      sync.Mutex
+	pending pendings
+	// origins says which runs other runs took tasks over from, heads sums up batches. Neither changes.
+	origins map[string]map[string]string
+	heads   map[string]records.Shard
 }
 
 // Pathspec is "Flow/run".
@@ -120,7 +109,7 @@ func (r *Reader) Run(ctx context.Context, flowName, run string) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Run{Run: doc, reader: r}
+	out := &Run{Run: doc, reader: r, graph: sync.OnceValue(func() *graph { return newGraph(doc.Plan) })}
 	return out, out.refresh(ctx, time.Now().UnixNano() > r.away.Load())
 }
 
@@ -138,7 +127,7 @@ func (r *Run) refresh(ctx context.Context, ask bool) error {
 		return err
 	}
 	// A damaged end, as a power failure may leave it, is none: the tasks' records are what counts.
-	r.Status, r.pending = Unknown, nil
+	r.Status, r.pending = Unknown, pendings{}
 	if r.reader.temporal == nil || !ask {
 		return nil
 	}
@@ -178,7 +167,7 @@ func ClusterID(ctx context.Context, c client.Client) (string, error) {
 }
 
 func (r *Run) finish(end records.End) {
-	r.end, r.Status, r.Ended, r.Failure, r.pending = &end, end.Status, end.Ended, end.Failure, nil
+	r.end, r.Status, r.Ended, r.Failure, r.pending = &end, end.Status, end.Ended, end.Failure, pendings{}
 }
 
 func (r *Run) describe(ctx context.Context, d *workflowservice.DescribeWorkflowExecutionResponse) error {
@@ -190,7 +179,7 @@ func (r *Run) describe(ctx context.Context, d *workflowservice.DescribeWorkflowE
 	switch info.GetStatus() {
 	case enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING, enumspb.WORKFLOW_EXECUTION_STATUS_CONTINUED_AS_NEW:
 		r.Status = records.StatusRunning
-		r.pending = pending(r.Flow, d.GetPendingActivities())
+		r.pending = readPending(r.Flow, d)
 	case enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED:
 		if end, err := records.LoadEnd(ctx, r.reader.store, r.Flow, r.Run.Run); err == nil {
 			r.finish(end)
@@ -331,7 +320,8 @@ func (r *Reader) Latest(ctx context.Context, flowName string, match func(*Run) b
 	return nil, fmt.Errorf("flow %q: %w: no such run in %s", flowName, ErrNotFound, r.store)
 }
 
-// Owner is the run that has the records of a step: the run itself, or the one that the step was reused from.
+// Owner is the run that tasks of a step were taken over from, and the run itself when none were. Which run has the record of
+// one task, [Task.Owner] tells.
 func (r *Run) Owner(step string) string {
 	if owner, ok := r.Reused[step]; ok {
 		return owner

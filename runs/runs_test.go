@@ -193,13 +193,13 @@ func TestNotFound(t *testing.T) {
 // temporal is a Temporal that knows one workflow. Other calls than describe panic.
 type temporal struct {
 	client.Client
-	describe func(context.Context) (*workflowservice.DescribeWorkflowExecutionResponse, error)
+	describe func(ctx context.Context, id string) (*workflowservice.DescribeWorkflowExecutionResponse, error)
 	calls    atomic.Int64
 }
 
-func (f *temporal) DescribeWorkflowExecution(ctx context.Context, _, _ string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+func (f *temporal) DescribeWorkflowExecution(ctx context.Context, id, _ string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
 	f.calls.Add(1)
-	return f.describe(ctx)
+	return f.describe(ctx, id)
 }
 
 // closed is how the workflow ended, as far as Temporal knows.
@@ -214,7 +214,7 @@ func (f *temporal) GetWorkflow(context.Context, string, string) client.WorkflowR
 func (l lab) with(f *temporal) *runs.Reader { return runs.New(l.store, f) }
 
 func described(status enumspb.WorkflowExecutionStatus, pending ...*workflowpb.PendingActivityInfo) *temporal {
-	return &temporal{describe: func(context.Context) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	return &temporal{describe: func(context.Context, string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
 		return &workflowservice.DescribeWorkflowExecutionResponse{
 			WorkflowExecutionInfo: &workflowpb.WorkflowExecutionInfo{Status: status, CloseTime: timestamppb.New(noon.Add(time.Hour))},
 			PendingActivities:     pending,
@@ -229,7 +229,7 @@ func TestStatus(t *testing.T) {
 	l.start(t, "young", time.Now(), nil)
 	l.start(t, "done", noon, nil)
 	l.end(t, "done", records.End{Status: records.StatusCompleted, Ended: noon.Add(time.Minute)})
-	gone := &temporal{describe: func(context.Context) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	gone := &temporal{describe: func(context.Context, string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
 		return nil, serviceerror.NewNotFound("no such workflow")
 	}}
 	for _, test := range []struct {
@@ -271,9 +271,9 @@ func TestEndBetweenTheReads(t *testing.T) {
 	l.start(t, "r1", noon, nil)
 	f := described(enumspb.WORKFLOW_EXECUTION_STATUS_FAILED)
 	answer := f.describe
-	f.describe = func(ctx context.Context) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	f.describe = func(ctx context.Context, id string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
 		l.end(t, "r1", records.End{Status: records.StatusFailed, Ended: noon.Add(time.Minute), Failure: &policies.Failure{Class: policies.Bug, Message: "boom"}})
-		return answer(ctx)
+		return answer(ctx, id)
 	}
 	run, err := l.with(f).Run(t.Context(), "Train", "r1")
 	require.NoError(t, err)
@@ -287,7 +287,7 @@ func TestTemporalAway(t *testing.T) {
 	for _, id := range []string{"r1", "r2", "r3"} {
 		l.start(t, id, noon, nil)
 	}
-	away := &temporal{describe: func(context.Context) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	away := &temporal{describe: func(context.Context, string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
 		return nil, serviceerror.NewUnavailable("connection refused")
 	}}
 	n := 0
@@ -309,7 +309,7 @@ func TestInterruptedRead(t *testing.T) {
 	l := newLab(t)
 	l.start(t, "r1", noon, nil)
 	ctx, cancel := context.WithCancel(t.Context())
-	f := &temporal{describe: func(ctx context.Context) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
+	f := &temporal{describe: func(ctx context.Context, _ string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
 		cancel()
 		return nil, ctx.Err()
 	}}

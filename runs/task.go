@@ -11,11 +11,11 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 )
 
@@ -25,20 +25,17 @@ type State string
 // The states of tasks.
 const (
 	NotStarted State = "not started"
-	Running    State = "running"
-	Completed  State = "completed"
-	Caught     State = "caught"
-	Failed     State = "failed"
-	Cancelled  State = "cancelled"
-	// Unfinished tasks were begun in a run whose status is [Unknown]: they may be running or not.
+	// Skipped tasks never ran and never will: a switch went another way, or a loop took no turn.
+	Skipped   State = "skipped"
+	Running   State = "running"
+	Completed State = "completed"
+	Caught    State = "caught"
+	Failed    State = "failed"
+	Cancelled State = "cancelled"
+	// Unfinished tasks were begun in a run whose status is [Unknown]: they may be running or not. A step is unfinished, too,
+	// when the run ended before all of its tasks had run.
 	Unfinished State = "unfinished"
 )
-
-// Step is a step of a run with its tasks.
-type Step struct {
-	Name  string
-	Tasks []*Task
-}
 
 // Task is one execution of a step in a run.
 type Task struct {
@@ -47,12 +44,19 @@ type Task struct {
 	State State
 	// Owner is the run that executed the task: the run itself, or the one it was reused from.
 	Owner string
-	// Record is what the task produced, nil until it is finished.
+	// Record is what the task produced, nil until it is finished. An item of a foreach with batches has one record, which is
+	// that of its last step.
 	Record *records.Task
 	// Pending is what Temporal says of a task that has not ended.
 	Pending *Pending
+	// Failure is what a finished task caught, and why one failed if that is known without its attempts.
+	Failure *policies.Failure
 
 	run *Run
+	// untried says that no attempt of the task failed, and so it has no ledger.
+	untried bool
+	// last names the task that has the record, of an item in a batch that went on.
+	last string
 }
 
 // Name is the step's name with the index.
@@ -64,100 +68,190 @@ func (t *Task) Pathspec() string { return t.run.Pathspec() + "/" + t.Name() }
 // Reused says that the task was taken over from another run.
 func (t *Task) Reused() bool { return t.Owner != t.run.Run.Run }
 
-// Steps returns all steps in the order of the plan.
-func (r *Run) Steps(ctx context.Context) ([]*Step, error) {
-	names := r.Plan.Steps()
-	steps := make([]*Step, 0, len(names))
-	tried := sync.OnceValues(func() (map[string]bool, error) { return r.tried(ctx) })
-	for _, name := range names {
-		s, err := r.step(ctx, name, tried)
-		if err != nil {
-			return nil, err
-		}
-		steps = append(steps, s)
+// finished takes over the record of a task.
+func (t *Task) finished(rec *records.Task) {
+	t.Record, t.Owner, t.State, t.Failure = rec, rec.Run, Completed, rec.Failure
+	if rec.Outcome == records.Caught {
+		t.State = Caught
 	}
-	return steps, nil
-}
-
-// tried names the steps that have failed attempts in this run. One listing of the steps is enough for that.
-func (r *Run) tried(ctx context.Context) (map[string]bool, error) {
-	names, err := r.reader.dirs(ctx, records.RunPrefix(r.Flow, r.Run.Run)+"attempts/")
-	if err != nil {
-		return nil, err
-	}
-	out := make(map[string]bool, len(names))
-	for _, name := range names {
-		out[name] = true
-	}
-	return out, nil
-}
-
-// Step returns one step; one that is not in the plan is [ErrNotFound].
-func (r *Run) Step(ctx context.Context, name string) (*Step, error) {
-	if _, ok := r.Plan.Step(name); !ok {
-		return nil, fmt.Errorf("step %q: %w in run %s (it has %s)", name, ErrNotFound, r.Pathspec(), strings.Join(r.Plan.Steps(), ", "))
-	}
-	return r.step(ctx, name, func() (map[string]bool, error) { return r.tried(ctx) })
-}
-
-// step reads a step. It asks which steps were tried only when nothing else tells.
-func (r *Run) step(ctx context.Context, name string, tried func() (map[string]bool, error)) (*Step, error) {
-	t := &Task{Step: name, State: NotStarted, Owner: r.Owner(name), run: r}
-	s := &Step{Name: name, Tasks: []*Task{t}}
-	_, rec, err := records.FindTask(ctx, r.reader.store, r.Flow, t.Owner, name, nil)
-	switch {
-	case err == nil:
-		t.Record, t.State = &rec, Completed
-		if rec.Outcome == records.Caught {
-			t.State = Caught
-		}
-		return s, nil
-	case !errors.Is(err, artifacts.ErrNotFound):
-		return nil, err
-	}
-	if p, ok := r.pending[t.Name()]; ok {
-		t.Pending, t.State = &p, Running
-		return s, nil
-	}
-	if r.Failure != nil && r.Failure.Step == name {
-		t.State = Failed
-		return s, nil
-	}
-	began, err := tried()
-	if err != nil {
-		return nil, err
-	}
-	if began[name] {
-		switch r.Status {
-		case records.StatusRunning:
-			t.State = Running
-		case records.StatusCancelled:
-			t.State = Cancelled
-		case Unknown:
-			t.State = Unfinished
-		default:
-			t.State = Failed
-		}
-	}
-	return s, nil
 }
 
 // Task returns one task by its name, like "fit" or "fit[3]". One that is not there is [ErrNotFound].
 func (r *Run) Task(ctx context.Context, name string) (*Task, error) {
-	step, _, err := flow.ParseTaskName(name)
+	step, x, err := flow.ParseTaskName(name)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrPathspec, err)
 	}
-	s, err := r.Step(ctx, step)
+	p, err := r.place(step)
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range s.Tasks {
-		if t.Name() == name {
-			return t, nil
+	if f := p.batch(); f != nil && len(x) > p.depth() && len(x) <= len(p.around) {
+		x = x[:p.depth()] // loops within an item have no tasks of their own here
+	}
+	if len(x) != p.depth() {
+		return nil, fmt.Errorf("task %q: %w in run %s (%s)", name, ErrNotFound, r.Pathspec(), p.like())
+	}
+	return r.reading(ctx).task(ctx, p, x)
+}
+
+// like says how the tasks of a step are named.
+func (p *place) like() string {
+	if p.depth() == 0 {
+		return fmt.Sprintf("step %q is in no foreach and no loop, and so it has one task", p.Name)
+	}
+	var shapes []string
+	for _, s := range p.around[:p.depth()] {
+		shapes = append(shapes, fmt.Sprintf("%s %q", s.Kind, s.Name))
+	}
+	return fmt.Sprintf("step %q is in %s, and so its tasks are like %s", p.Name, strings.Join(shapes, " and "),
+		flow.TaskName(p.Name, make(flow.Index, p.depth())))
+}
+
+// task reads one task. It asks for more only while what it knows does not tell.
+func (in *reading) task(ctx context.Context, p *place, x flow.Index) (*Task, error) {
+	r := in.run
+	t := &Task{Step: p.Name, Index: x, State: NotStarted, Owner: r.Run.Run, run: r}
+	if p.batch() != nil {
+		return in.batchTask(ctx, p, t)
+	}
+	_, rec, err := r.record(ctx, p, x)
+	switch {
+	case err == nil:
+		t.finished(rec)
+		return t, nil
+	case !errors.Is(err, artifacts.ErrNotFound):
+		return nil, err
+	}
+	if pending, ok := r.pendingTask(ctx, t.Name()); ok {
+		t.Pending, t.State = &pending, Running
+		return t, nil
+	}
+	if r.Failure != nil && r.Failure.Task == t.Name() {
+		t.State, t.Failure = Failed, r.Failure
+		return t, nil
+	}
+	if done, err := in.ledger(ctx, p, t); done || err != nil {
+		return t, err
+	}
+	if len(x) > 0 {
+		if f, err := r.itemFailure(ctx, p, t); f != nil || err != nil {
+			t.State, t.Failure = Failed, f
+			return t, err
+		}
+		if err := in.mayBe(ctx, p, t); err != nil {
+			return nil, err
 		}
 	}
-	return nil, fmt.Errorf("task %q: %w in run %s", name, ErrNotFound, r.Pathspec())
+	passed, err := r.passedBy(ctx, p, x)
+	if passed {
+		t.State = Skipped
+	}
+	return t, err
+}
+
+// ledger sets the state of a task that the ledger tells of.
+func (in *reading) ledger(ctx context.Context, p *place, t *Task) (bool, error) {
+	r := in.run
+	tried, err := in.tried()
+	if err != nil || !tried[p.Name] {
+		return false, err
+	}
+	spent := true
+	if len(t.Index) > 0 {
+		var ledger []records.Attempt
+		if spent, ledger, err = r.spent(ctx, p.Name, t.Index); err != nil || len(ledger) == 0 {
+			return false, err
+		}
+	}
+	switch {
+	case r.Status == records.StatusRunning && (len(t.Index) == 0 || !spent):
+		t.State = Running
+	case r.Status == records.StatusCancelled:
+		t.State = Cancelled
+	case r.Status == Unknown:
+		t.State = Unfinished
+	default:
+		t.State = Failed
+	}
+	return true, nil
+}
+
+// mayBe refuses a task that the run cannot have.
+func (in *reading) mayBe(ctx context.Context, p *place, t *Task) error {
+	r := in.run
+	for i, s := range p.around[:len(t.Index)] {
+		if s.Kind != flow.KindForeach {
+			continue
+		}
+		d, err := r.decided(ctx, s, t.Index[:i])
+		if err != nil {
+			return err
+		}
+		if d != nil && d.Items != nil && t.Index[i] >= d.Items.Len {
+			return fmt.Errorf("task %q: %w in run %s (foreach %q has %d items there, counted from 0)", t.Name(), ErrNotFound, r.Pathspec(), s.Name, d.Items.Len)
+		}
+		if d != nil && i == len(t.Index)-1 {
+			return nil
+		}
+	}
+	return fmt.Errorf("task %q: %w in run %s (it has not begun)", t.Name(), ErrNotFound, r.Pathspec())
+}
+
+// batchTask reads the task of an item in a batch.
+func (in *reading) batchTask(ctx context.Context, p *place, t *Task) (*Task, error) {
+	r, n := in.run, len(t.Index)-1
+	item, err := r.item(ctx, p, t.Index[:n], t.Index[n])
+	if err != nil {
+		return nil, err
+	}
+	from, err := r.decided(ctx, p.batch(), t.Index[:n])
+	if err != nil {
+		return nil, err
+	}
+	if item != nil {
+		if found := r.itemTask(p, t.Index[:n], *item, from); found != nil {
+			return found, nil
+		}
+		t.State, t.Owner = Skipped, item.owner
+		return t, nil
+	}
+	if r.Failure != nil && r.Failure.Task == t.Name() {
+		t.State, t.Failure = Failed, r.Failure
+		return t, nil
+	}
+	return t, in.mayBe(ctx, p, t)
+}
+
+// itemFailure finds a failed task in the shard of its item.
+func (r *Run) itemFailure(ctx context.Context, p *place, t *Task) (*policies.Failure, error) {
+	for i, s := range p.around {
+		if s.Kind != flow.KindForeach {
+			continue
+		}
+		x := t.Index[:i]
+		firsts, err := records.Shards(ctx, r.reader.store, r.Flow, r.Run.Run, s.Name, x)
+		if err != nil {
+			return nil, err
+		}
+		k, exact := slices.BinarySearch(firsts, t.Index[i])
+		if !exact {
+			k--
+		}
+		if k < 0 {
+			continue
+		}
+		d, err := records.LoadShard(ctx, r.reader.store, r.Flow, r.Run.Run, s.Name, x, firsts[k], true)
+		if err != nil {
+			return nil, err
+		}
+		for _, item := range d.Items {
+			if item.Failure != nil && item.Failure.Task == t.Name() && item.Outcome == records.Failed {
+				return item.Failure, nil
+			}
+		}
+	}
+	return nil, nil
 }
 
 // Last returns the task that the run ended with, which has the final state. It is [ErrNotFound] when
@@ -178,9 +272,12 @@ type Attempt struct {
 
 // Attempts returns all attempts so far, oldest first, the one that finished the task included.
 func (t *Task) Attempts(ctx context.Context) ([]Attempt, error) {
-	ledger, err := records.Attempts(ctx, t.run.reader.store, t.run.Flow, t.Owner, t.Step, t.Index)
-	if err != nil {
-		return nil, err
+	var ledger []records.Attempt
+	if !t.untried {
+		var err error
+		if ledger, err = records.Attempts(ctx, t.run.reader.store, t.run.Flow, t.Owner, t.Step, t.Index); err != nil {
+			return nil, err
+		}
 	}
 	// An attempt that could write its entry only after the task was done by another is no news.
 	if t.Record != nil && t.Record.Outcome == records.Completed {
@@ -209,14 +306,25 @@ func (t *Task) Artifacts() []string {
 
 // Artifact describes one artifact of a finished task.
 func (t *Task) Artifact(name string) (artifacts.Entry, error) {
-	if t.Record == nil {
-		return artifacts.Entry{}, fmt.Errorf("artifacts of %s: %w (the task is %s; only a finished one has some)", t.Pathspec(), ErrNotFound, t.State)
+	if err := t.unrecorded("artifacts"); err != nil {
+		return artifacts.Entry{}, err
 	}
 	e, ok := t.Record.Artifacts[name]
 	if !ok {
 		return artifacts.Entry{}, fmt.Errorf("artifact %q of %s: %w (it has %s)", name, t.Pathspec(), ErrNotFound, strings.Join(t.Artifacts(), ", "))
 	}
 	return e, nil
+}
+
+// unrecorded says why a task has no record, nil if it has one.
+func (t *Task) unrecorded(what string) error {
+	switch {
+	case t.Record != nil:
+		return nil
+	case t.last != "":
+		return fmt.Errorf("%s of %s: %w (an item of a batch has one record: that of its last task, %s)", what, t.Pathspec(), ErrNotFound, t.last)
+	}
+	return fmt.Errorf("%s of %s: %w (the task is %s; only a finished one has some)", what, t.Pathspec(), ErrNotFound, t.State)
 }
 
 // Content reads an artifact's encoded content and verifies its digest.
@@ -270,8 +378,8 @@ func Load[T any](ctx context.Context, t *Task, name string) (T, error) {
 
 // LoadState reads the whole state after a finished task into state, a pointer to the flow's state struct.
 func LoadState[S any](ctx context.Context, t *Task, f *flow.Flow) (*S, error) {
-	if t.Record == nil {
-		return nil, fmt.Errorf("state of %s: %w (the task is %s)", t.Pathspec(), ErrNotFound, t.State)
+	if err := t.unrecorded("state"); err != nil {
+		return nil, err
 	}
 	state, ok := f.NewState().(*S)
 	if !ok {

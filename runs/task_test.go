@@ -23,8 +23,9 @@ func (l lab) states(t *testing.T, id string) map[string]runs.State {
 	require.NoError(t, err)
 	out := map[string]runs.State{}
 	for _, s := range steps {
-		require.Len(t, s.Tasks, 1)
-		out[s.Name] = s.Tasks[0].State
+		require.NotNil(t, s.Task)
+		require.Equal(t, s.Task.State, s.State)
+		out[s.Name] = s.State
 	}
 	return out
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stepwell-flows/stepwell/devserver"
 	"github.com/stepwell-flows/stepwell/examples"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/tests/testserver"
 )
 
 // command runs the starter in this process, with its state in dir and no settings of the machine.
@@ -153,8 +154,8 @@ func TestExamplesOnEmbeddedServer(t *testing.T) {
 // A run whose task queue nobody polls is told at once, instead of waiting in silence.
 func TestNobodyPolls(t *testing.T) {
 	t.Parallel()
-	s := server(t)
-	env := []string{"TEMPORAL_ADDRESS=" + s.address, "TEMPORAL_NAMESPACE=" + s.namespace}
+	s := testserver.Get(t)
+	env := []string{"TEMPORAL_ADDRESS=" + s.Address, "TEMPORAL_NAMESPACE=" + s.Namespace}
 	code, stdout, stderr := call(t, "starter", t.TempDir(), env, "run", "FlightDelayFlow", "--task-queue", "nobody", "--detach")
 	require.Equal(t, stepwell.ExitOK, code, "%s%s", stdout, stderr)
 	require.Contains(t, stderr, `no worker polls task queue "nobody"`)

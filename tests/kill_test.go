@@ -15,6 +15,7 @@ import (
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
+	"github.com/stepwell-flows/stepwell/tests/testserver"
 )
 
 // The starter, with everything in its process, is killed in the middle of a step; attach carries on.
@@ -64,10 +65,10 @@ type workers struct {
 
 func newWorkers(t testing.TB, n int) *workers {
 	t.Helper()
-	s := server(t)
+	s := testserver.Get(t)
 	w := &workers{
 		t: t, queue: t.Name(), store: t.TempDir(), byPID: map[int]*program{},
-		env: []string{"TEMPORAL_ADDRESS=" + s.address, "TEMPORAL_NAMESPACE=" + s.namespace},
+		env: []string{"TEMPORAL_ADDRESS=" + s.Address, "TEMPORAL_NAMESPACE=" + s.Namespace},
 	}
 	for range n {
 		w.add()
@@ -191,7 +192,7 @@ func TestTenKills(t *testing.T) {
 	require.NoError(t, err)
 	lost := 0
 	for _, step := range steps {
-		all, err := step.Tasks[0].Attempts(t.Context())
+		all, err := step.Task.Attempts(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, records.Completed, all[len(all)-1].Outcome)
 		require.Len(t, all, j.count("start:"+step.Name+":"), "attempts of %s", step.Name)

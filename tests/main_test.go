@@ -2,12 +2,8 @@
 package tests
 
 import (
-	"bufio"
 	"bytes"
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,7 +17,6 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
 
 	"github.com/stepwell-flows/stepwell"
 	"github.com/stepwell-flows/stepwell/artifacts"
@@ -30,101 +25,11 @@ import (
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
+	"github.com/stepwell-flows/stepwell/tests/testserver"
 )
-
-// asProgram makes the test binary be the program under test: its value is "starter" or "worker".
-const asProgram = "STEPWELL_TEST_PROGRAM"
 
 func TestMain(m *testing.M) {
-	app := stepwell.App{Flows: append(examples.Flows(), programFlows()...), Dev: devserver.Start}
-	switch os.Getenv(asProgram) {
-	case "starter":
-		tether()
-		app.Main()
-	case "worker":
-		app.Dev = nil
-		app.Worker()
-	}
-	dir, err := os.MkdirTemp("", "stepwell-tests-")
-	if err != nil {
-		panic(err)
-	}
-	sharedDir = dir
-	code := m.Run()
-	shared.stop()
-	_ = os.RemoveAll(dir)
-	os.Exit(code)
-}
-
-// tethered makes a program end with the process that holds the other end of its standard input.
-const tethered = "STEPWELL_TEST_TETHERED"
-
-func tether() {
-	if os.Getenv(tethered) == "" {
-		return
-	}
-	go func() {
-		_, _ = io.Copy(io.Discard, os.Stdin)
-		os.Exit(1)
-	}()
-}
-
-var (
-	sharedDir string
-	shared    sharedServer
-)
-
-// sharedServer is the embedded server of all tests that do not stop theirs. It is a process of its own, "starter dev": the
-// race detector is for Stepwell, and the Temporal server has races of its own.
-type sharedServer struct {
-	once               sync.Once
-	cmd                *exec.Cmd
-	address, namespace string
-	err                error
-}
-
-func server(t testing.TB) *sharedServer {
-	t.Helper()
-	shared.once.Do(func() { shared.err = shared.start() })
-	require.NoError(t, shared.err)
-	return &shared
-}
-
-func (s *sharedServer) start() error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
-	}
-	s.cmd = exec.Command(self, "dev", "--state-dir", sharedDir, "--task-queue", "shared")
-	s.cmd.Env = []string{asProgram + "=starter", tethered + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + sharedDir}
-	if _, err := s.cmd.StdinPipe(); err != nil {
-		return err
-	}
-	out, err := s.cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := s.cmd.Start(); err != nil {
-		return err
-	}
-	s.namespace = "default"
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if address, ok := strings.CutPrefix(lines.Text(), "Temporal server "); ok {
-			s.address = address
-		}
-		if strings.Contains(lines.Text(), "polls task queue") {
-			go func() { _, _ = io.Copy(io.Discard, out) }()
-			return nil
-		}
-	}
-	return errors.New("the shared server did not start")
-}
-
-func (s *sharedServer) stop() {
-	if s.cmd != nil && s.cmd.Process != nil {
-		_ = s.cmd.Process.Kill()
-		_ = s.cmd.Wait()
-	}
+	testserver.Main(m, stepwell.App{Flows: append(examples.Flows(), programFlows()...), Dev: devserver.Start})
 }
 
 // rig is a store, a task queue of its own on the shared server, and a worker in this process.
@@ -147,13 +52,7 @@ func newRig(t testing.TB, location string, flows ...*flow.Flow) *rig {
 
 func newRigOver(t testing.TB, open func() (*artifacts.Store, error), flows ...*flow.Flow) *rig {
 	t.Helper()
-	s := server(t)
-	c, err := client.DialContext(t.Context(), client.Options{
-		HostPort: s.address, Namespace: s.namespace, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
-	})
-	require.NoError(t, err)
-	t.Cleanup(c.Close)
-	r := &rig{t: t, open: open, temporal: c, stop: func() {}}
+	r := &rig{t: t, open: open, temporal: testserver.Get(t).Dial(t), stop: func() {}}
 	r.restart(flows...)
 	require.NoError(t, r.store.Check(t.Context()))
 	return r
@@ -168,7 +67,7 @@ func (r *rig) restart(flows ...*flow.Flow) {
 	queue := strings.NewReplacer("/", "-", "#", "-").Replace(r.t.Name())
 	r.store = store
 	r.client = stepwell.NewClient(r.temporal, store, stepwell.ClientOptions{
-		TaskQueue: queue, Namespace: server(r.t).namespace, Heartbeat: 5 * time.Second, User: "tester",
+		TaskQueue: queue, Namespace: testserver.Get(r.t).Namespace, Heartbeat: 5 * time.Second, User: "tester",
 	})
 	w, err := stepwell.NewWorker(r.temporal, store, stepwell.WorkerOptions{TaskQueue: queue, Drain: 500 * time.Millisecond}, flows...)
 	require.NoError(r.t, err)
@@ -298,7 +197,7 @@ func start(t testing.TB, kind, dir string, env []string, args ...string) *progra
 	require.NoError(t, err)
 	p := &program{Cmd: exec.Command(self, args...), out: &output{}, err: &output{}, done: make(chan error, 1)}
 	p.Dir, p.Stdout, p.Stderr = dir, p.out, p.err
-	p.Env = append([]string{asProgram + "=" + kind, "PATH=" + os.Getenv("PATH"), "HOME=" + dir, "NO_COLOR=1"}, env...)
+	p.Env = append([]string{testserver.Program + "=" + kind, "PATH=" + os.Getenv("PATH"), "HOME=" + dir, "NO_COLOR=1"}, env...)
 	p.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	require.NoError(t, p.Start())
 	go func() { p.done <- p.Wait() }()

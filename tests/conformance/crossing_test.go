@@ -1,0 +1,281 @@
+package conformance
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/flowtest"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+)
+
+// cross tests a property on every graph, in both worlds.
+func cross(t *testing.T, property func(t *testing.T, w world, g graph)) {
+	t.Helper()
+	t.Parallel()
+	for _, g := range append(graphs(), ours()...) {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			both(t, func(t *testing.T, w world) { property(t, w, g) })
+		})
+	}
+}
+
+// undisturbed checks that a run ended as the graph says, whatever happened on the way.
+func (g graph) undisturbed(t *testing.T, run *runs.Run, f *flow.Flow) {
+	t.Helper()
+	s := final[state](t, run, f)
+	require.Equal(t, g.trail, s.Trail)
+	require.Equal(t, g.results, s.Results)
+}
+
+// times says that each of the tasks was called n times.
+func times(n int, tasks []string) map[string]int {
+	calls := map[string]int{}
+	for _, task := range tasks {
+		calls[task] = n
+	}
+	return calls
+}
+
+// steps are the steps of tasks, in order of first appearance.
+func steps(tasks []string) []string {
+	var all []string
+	for _, task := range tasks {
+		if step := stepOf(task); !slices.Contains(all, step) {
+			all = append(all, step)
+		}
+	}
+	return all
+}
+
+func stepOf(task string) string {
+	step, _, err := flow.ParseTaskName(task)
+	if err != nil {
+		panic(err)
+	}
+	return step
+}
+
+func fixed(attempts int) policies.Retry {
+	return policies.Retry{MaximumAttempts: attempts, InitialInterval: time.Millisecond, BackoffCoefficient: 1, Jitter: policies.NoJitter}
+}
+
+// Each graph runs the tasks that it says, once each, and the joins see their inputs in order.
+func TestGraphs(t *testing.T) {
+	cross(t, func(t *testing.T, w world, g graph) {
+		p := &plot{}
+		f := g.build(p)
+		run := w.run(t, f, options{})
+		g.undisturbed(t, run, f)
+		begun, ended := p.did(run.Run.Run)
+		require.Equal(t, times(1, g.trail), begun)
+		require.Equal(t, begun, ended)
+	})
+}
+
+// The first attempt of every task returns an error and the second panics: the graph ends like one that nothing happened to.
+func TestRetryOnEveryGraph(t *testing.T) {
+	cross(t, func(t *testing.T, w world, g graph) {
+		p := &plot{policies: func(string, bool, policies.CatchPolicy) []flow.Option { return []flow.Option{fixed(3)} }}
+		p.disturbing(func(_ context.Context, i flow.Info) error {
+			switch i.Attempt {
+			case 1:
+				return &plotError{i.Task}
+			case 2:
+				panic(i.Task)
+			default:
+				return nil
+			}
+		})
+		f := g.build(p)
+		run := w.run(t, f, options{})
+		g.undisturbed(t, run, f)
+		begun, ended := p.did(run.Run.Run)
+		require.Equal(t, times(3, g.trail), begun)
+		require.Equal(t, times(1, g.trail), ended)
+	})
+}
+
+// Every step but the joins fails for good and is caught; the catch functions do what the steps would have done.
+func TestCatchOnEveryGraph(t *testing.T) {
+	cross(t, func(t *testing.T, w world, g graph) {
+		joins := map[string]bool{}
+		p := &plot{policies: func(step string, join bool, catch policies.CatchPolicy) []flow.Option {
+			joins[step] = join
+			if join {
+				return nil // a catch function has no inputs
+			}
+			return []flow.Option{fixed(2), catch}
+		}}
+		f := g.build(p)
+		p.failing(func(i flow.Info) bool { return !joins[i.Step] })
+		run := w.run(t, f, options{})
+		g.undisturbed(t, run, f)
+		begun, ended := p.did(run.Run.Run)
+		for _, task := range g.trail {
+			if joins[stepOf(task)] {
+				require.Equal(t, 1, begun[task], task)
+				require.Equal(t, 1, ended[task], task)
+				continue
+			}
+			require.Equal(t, 2, begun[task], task)
+			require.Zero(t, ended[task], task)
+		}
+	})
+}
+
+// Every join fails for good and is caught: the flow goes on from the state at the split.
+func TestCaughtJoinOnEveryGraph(t *testing.T) {
+	cross(t, func(t *testing.T, w world, g graph) {
+		joins := map[string]bool{}
+		p := &plot{policies: func(step string, join bool, catch policies.CatchPolicy) []flow.Option {
+			joins[step] = join
+			if join {
+				return []flow.Option{catch}
+			}
+			return nil
+		}}
+		f := g.build(p)
+		p.failing(func(i flow.Info) bool { return joins[i.Step] })
+		run := w.run(t, f, options{})
+
+		var want []string // what is on the way to the end without going through an arm or an item
+		for _, task := range g.trail {
+			if !slices.ContainsFunc(way(t, f.Plan(), task), func(h hop) bool {
+				return (h.kind == flow.KindBranch || h.kind == flow.KindForeach) && !h.join
+			}) {
+				want = append(want, task)
+			}
+		}
+		require.Equal(t, want, final[state](t, run, f).Trail)
+	})
+}
+
+// The first attempt of one step of every graph does not come back in time.
+func TestTimeoutOnEveryGraph(t *testing.T) {
+	cross(t, func(t *testing.T, w world, g graph) {
+		names := steps(g.trail)
+		victim := names[len(names)/2] // within the innermost shape, of most graphs
+		p := &plot{policies: func(step string, _ bool, _ policies.CatchPolicy) []flow.Option {
+			if step == victim {
+				return []flow.Option{policies.Timeout{Attempt: 100 * time.Millisecond}, fixed(20)}
+			}
+			return nil
+		}}
+		p.disturbing(func(ctx context.Context, i flow.Info) error {
+			if i.Step == victim && i.Attempt == 1 {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			return nil
+		})
+		f := g.build(p)
+		run := w.run(t, f, options{})
+		g.undisturbed(t, run, f)
+		for _, task := range g.trail {
+			if stepOf(task) != victim || g.name == "batches" { // whose items have no ledger of their own
+				continue
+			}
+			all := attempts(t, run, task)
+			require.GreaterOrEqual(t, len(all), 2, task)
+			require.Equal(t, policies.TimedOut, all[0].Failure.Class)
+			require.Equal(t, records.Completed, all[len(all)-1].Outcome)
+		}
+	})
+}
+
+// For every step of every graph: all its tasks fail, or only the last of several, and the run fails with it. The resumed run
+// ends like one that nothing happened to; the tasks that had finished do not run again, all others do, once.
+func TestResumeAtEveryStep(t *testing.T) {
+	cross(t, func(t *testing.T, w world, g graph) {
+		p := &plot{policies: func(string, bool, policies.CatchPolicy) []flow.Option { return []flow.Option{fixed(2)} }}
+		f := g.build(p)
+		for _, step := range steps(g.trail) {
+			tasks := slices.DeleteFunc(slices.Clone(g.trail), func(task string) bool { return stepOf(task) != step })
+			g.resumeAfter(t, w, p, f, tasks)
+			if len(tasks) > 1 {
+				g.resumeAfter(t, w, p, f, tasks[len(tasks)-1:])
+			}
+		}
+	})
+}
+
+// resumeAfter fails tasks and resumes.
+func (g graph) resumeAfter(t *testing.T, w world, p *plot, f *flow.Flow, tasks []string) {
+	t.Helper()
+	fails := func(task string) bool { return slices.Contains(tasks, task) }
+	p.failing(func(i flow.Info) bool { return fails(i.Task) })
+	origin := failed(t, w.run(t, f, options{}))
+	require.Contains(t, tasks, origin.Failure.Task)
+	require.Equal(t, origin.Failure.Task+" fails by the plot", origin.Failure.Message)
+	begun, ended := p.did(origin.Run.Run)
+	for task := range after(t, f.Plan(), g.trail, func(task string) bool { return fails(task) && begun[task] > 0 }) {
+		require.Zero(t, ended[task], "%s follows what failed", task)
+		if !fails(task) {
+			require.Zero(t, begun[task], "%s follows what failed", task)
+		}
+	}
+	require.Equal(t, 2, begun[origin.Failure.Task], "attempts of %s", origin.Failure.Task)
+
+	p.disturbing(nil)
+	run := w.resume(t, f, origin, options{})
+	g.undisturbed(t, run, f)
+	again, _ := p.did(run.Run.Run)
+	left := slices.DeleteFunc(slices.Clone(g.trail), func(task string) bool { return ended[task] > 0 })
+	require.Equal(t, times(1, left), again, "after %v", tasks)
+	require.Equal(t, origin.Run.Run, run.Origin)
+}
+
+// For every step of every graph: a run that is resumed from there runs this step and what follows, and nothing else.
+func TestResumeFromEveryStep(t *testing.T) {
+	cross(t, func(t *testing.T, w world, g graph) {
+		p := &plot{}
+		f := g.build(p)
+		origin := w.run(t, f, options{})
+		g.undisturbed(t, origin, f)
+		for _, step := range steps(g.trail) {
+			run := w.resume(t, f, origin, options{step: step})
+			g.undisturbed(t, run, f)
+			again, _ := p.did(run.Run.Run)
+			want := after(t, f.Plan(), g.trail, func(task string) bool { return stepOf(task) == step })
+			if g.name == "batches" && step == "square" {
+				require.Len(t, want, 12)
+			}
+			require.Len(t, again, len(want), "from %s", step)
+			for task := range want {
+				require.Equal(t, 1, again[task], "%s, from %s", task, step)
+			}
+		}
+	})
+}
+
+// The history is left behind whenever it can be, after every task.
+func TestContinueAsNewEverywhere(t *testing.T) {
+	t.Parallel()
+	for _, g := range append(graphs(), ours()...) {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			p := &plot{}
+			f := g.build(p)
+			workflows := 0
+			run := flowtest.Run(t, f, flowtest.Options{Prepare: func(env *testsuite.TestWorkflowEnvironment) {
+				workflows++
+				env.SetOnActivityCompletedListener(func(*activity.Info, converter.EncodedValue, error) { env.SetContinueAsNewSuggested(true) })
+			}})
+			g.undisturbed(t, run, f)
+			begun, _ := p.did(run.Run.Run)
+			require.Equal(t, times(1, g.trail), begun)
+			require.Greater(t, workflows, 1)
+		})
+	}
+}

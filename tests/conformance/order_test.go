@@ -1,0 +1,108 @@
+package conformance
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/stepwell-flows/stepwell/flow"
+)
+
+// hop is one decision on the way from the root of a plan to a task: the how-manieth node of a sequence, arm, item or turn.
+type hop struct {
+	kind flow.Kind
+	at   int
+	join bool
+}
+
+// way leads to a task. It is worked out from the plan and the task's name alone, and so it knows nothing of how a run got on.
+func way(t *testing.T, plan flow.Plan, task string) []hop {
+	t.Helper()
+	step, index, err := flow.ParseTaskName(task)
+	require.NoError(t, err)
+	var visit func(n flow.PlanNode, x flow.Index) ([]hop, bool)
+	visit = func(n flow.PlanNode, x flow.Index) ([]hop, bool) {
+		if n.Name == step && n.Kind == flow.KindStep {
+			return nil, true
+		}
+		if n.Join != nil && n.Join.Name == step {
+			return []hop{{n.Kind, 0, true}}, true
+		}
+		for i, child := range n.Nodes {
+			h, rest := hop{n.Kind, i, false}, x
+			if (n.Kind == flow.KindForeach || n.Kind == flow.KindLoop) && len(x) > 0 {
+				h.at, rest = x[0], x[1:]
+			}
+			if hops, ok := visit(child, rest); ok {
+				return append([]hop{h}, hops...), true
+			}
+		}
+		return nil, false
+	}
+	hops, ok := visit(plan.Root, index)
+	require.True(t, ok, "the plan has no step %q", step)
+	return hops
+}
+
+// follows says that the task at b is the one at a, or can only start when that has ended.
+func follows(a, b []hop) bool {
+	for i := range min(len(a), len(b)) {
+		if a[i] == b[i] {
+			continue
+		}
+		if a[i].join != b[i].join {
+			return b[i].join
+		}
+		return (a[i].kind == flow.KindSeq || a[i].kind == flow.KindLoop) && b[i].at > a[i].at
+	}
+	return len(a) == len(b)
+}
+
+// after lists those of all tasks that are, or follow, one that matches.
+func after(t *testing.T, plan flow.Plan, all []string, match func(task string) bool) map[string]bool {
+	t.Helper()
+	ways := map[string][]hop{}
+	for _, task := range all {
+		ways[task] = way(t, plan, task)
+	}
+	out := map[string]bool{}
+	for _, a := range all {
+		if !match(a) {
+			continue
+		}
+		for _, b := range all {
+			if follows(ways[a], ways[b]) {
+				out[b] = true
+			}
+		}
+	}
+	return out
+}
+
+// The tests' own idea of order is tested before it tests anything.
+func TestOrder(t *testing.T) {
+	t.Parallel()
+	nested := everythingNested()
+	plan := nested.build(&plot{}).Plan()
+	for _, test := range []struct {
+		a, b string
+		want bool
+	}{
+		{"start", "start", true},
+		{"start", "end", true},
+		{"end", "start", false},
+		{"left[0,0]", "right[0,0]", false},
+		{"left[0,0]", "both[0,0]", true},
+		{"both[0,0]", "left[0,0]", false},
+		{"left[0,0]", "both[0,1]", false},
+		{"left[0,0]", "collect[0]", true},
+		{"left[0,0]", "turn[1]", true},
+		{"turn[1]", "left[0,0]", false},
+		{"collect[0]", "left[2,1]", true},
+		{"collect[2]", "turn[1]", false},
+		{"rest[1]", "end", true},
+	} {
+		require.Equal(t, test.want, follows(way(t, plan, test.a), way(t, plan, test.b)), "%s before %s", test.a, test.b)
+	}
+	require.Len(t, after(t, plan, nested.trail, func(task string) bool { return task == "start" }), len(nested.trail))
+}
