@@ -81,6 +81,8 @@ type StartOptions struct {
 	Tags []string
 	// RunID names the run. Defaults to a new id that begins with the time.
 	RunID string
+	// MaxParallel bounds the tasks of the run that run at the same time. 0 means no limit but those of the workers.
+	MaxParallel int
 }
 
 // ErrInput is what every error about the caller's input matches: bad parameters, ids, names.
@@ -110,11 +112,18 @@ func (c *Client) Start(ctx context.Context, f *flow.Flow, o StartOptions) (*runs
 	if o.RunID != "" {
 		err = errors.Join(err, records.CheckRunID(o.RunID))
 	}
-	err = errors.Join(err, checkTags(o.Tags))
+	err = errors.Join(err, checkTags(o.Tags), checkParallel(o.MaxParallel))
 	if err != nil {
 		return nil, &InputError{err}
 	}
-	return c.start(ctx, records.Run{Flow: f.Name(), Run: o.RunID, Plan: f.Plan(), Params: params, Tags: o.Tags}, nil)
+	return c.start(ctx, records.Run{Flow: f.Name(), Run: o.RunID, Plan: f.Plan(), Params: params, Tags: o.Tags, MaxParallel: o.MaxParallel}, nil)
+}
+
+func checkParallel(n int) error {
+	if n < 0 {
+		return fmt.Errorf("the limit of parallel tasks is %d (use 0 for none, or 1 or more)", n)
+	}
+	return nil
 }
 
 func checkTags(tags []string) error {
@@ -132,7 +141,7 @@ func checkTags(tags []string) error {
 const maxPlan = 1 << 20
 
 // start writes run.json and starts the workflow at a cursor.
-func (c *Client) start(ctx context.Context, doc records.Run, at *workflows.Cursor) (*runs.Run, error) {
+func (c *Client) start(ctx context.Context, doc records.Run, at *records.Cursor) (*runs.Run, error) {
 	if b, err := json.Marshal(doc.Plan); err != nil || len(b) > maxPlan {
 		return nil, errors.Join(err, inputf("the plan of flow %q has %d bytes, a workflow's input may have %d (split the flow)", doc.Flow, len(b), maxPlan))
 	}
@@ -168,10 +177,10 @@ func (c *Client) start(ctx context.Context, doc records.Run, at *workflows.Curso
 	return c.reader.Run(ctx, doc.Flow, doc.Run)
 }
 
-func (c *Client) execute(ctx context.Context, doc records.Run, at *workflows.Cursor) error {
+func (c *Client) execute(ctx context.Context, doc records.Run, at *records.Cursor) error {
 	in := workflows.Input{
 		Version: workflows.InputVersion, Plan: doc.Plan, Run: doc.Run, Prepared: true,
-		Defaults: policies.Defaults{Heartbeat: c.options.Heartbeat}, Start: at,
+		Defaults: policies.Defaults{Heartbeat: c.options.Heartbeat}, Start: at, MaxParallel: doc.MaxParallel,
 	}
 	o := client.StartWorkflowOptions{
 		ID:                       doc.WorkflowID,

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +18,6 @@ import (
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
-	"github.com/stepwell-flows/stepwell/workflows"
 )
 
 // ResumeOptions are the choices of a resume.
@@ -34,6 +32,8 @@ type ResumeOptions struct {
 	Tags []string
 	// RunID names the new run. Defaults to a new id.
 	RunID string
+	// MaxParallel bounds the tasks that run at the same time. 0 means no limit.
+	MaxParallel int
 	// Token is the token of a plan that was looked at; the resume is refused if its plan has another.
 	Token string
 }
@@ -51,10 +51,14 @@ type ResumePlan struct {
 	Note string `json:"note,omitempty"`
 
 	doc      records.Run
-	start    *workflows.Cursor
+	start    *records.Cursor
 	unknown  bool   // whether the origin still runs is not known
 	workflow string // the origin's workflow id
 }
+
+// Start is the document of the run that the resume would start, as far as it is known before, and the place where it begins.
+// It is for programs that start workflows themselves, as package flowtest does.
+func (p *ResumePlan) Start() (records.Run, *records.Cursor) { return p.doc, p.start }
 
 // ResumeStep is one step of a resume's plan.
 type ResumeStep struct {
@@ -62,15 +66,19 @@ type ResumeStep struct {
 	// Reuse is false for a step that runs.
 	Reuse bool   `json:"reuse"`
 	Why   string `json:"why"`
-	// From is the run whose record is reused, and Digest the record's.
+	// From is the run whose record is reused, and Digest the record's. Of many tasks they are left out.
 	From   string            `json:"from,omitempty"`
 	Digest *artifacts.Digest `json:"digest,omitempty"`
+	// Tasks is how many finished tasks of a step within a foreach or loop are reused, Of how many items there are, if that is
+	// known. A step that is reused in part has Reuse false.
+	Tasks int `json:"tasks,omitempty"`
+	Of    int `json:"of,omitempty"`
 }
 
 // Resume starts a new run that takes over the finished steps of its origin and runs the rest. It returns
 // without waiting. The origin is not changed.
 func (c *Client) Resume(ctx context.Context, f *flow.Flow, o ResumeOptions) (*runs.Run, *ResumePlan, error) {
-	p, err := c.PlanResume(ctx, f, o)
+	p, err := c.planResume(ctx, f, o, o.Token != "")
 	if err != nil {
 		return nil, nil, err
 	}
@@ -109,6 +117,11 @@ func (c *Client) mayResume(ctx context.Context, p *ResumePlan, named bool) error
 
 // PlanResume works out what [Client.Resume] would do. It starts and writes nothing.
 func (c *Client) PlanResume(ctx context.Context, f *flow.Flow, o ResumeOptions) (*ResumePlan, error) {
+	return c.planResume(ctx, f, o, true)
+}
+
+// planResume counts tasks only if somebody asks: a run may have a million.
+func (c *Client) planResume(ctx context.Context, f *flow.Flow, o ResumeOptions, count bool) (*ResumePlan, error) {
 	if err := f.Check(); err != nil {
 		return nil, &InputError{err}
 	}
@@ -165,10 +178,10 @@ func (c *Client) PlanResume(ctx context.Context, f *flow.Flow, o ResumeOptions) 
 		p.Note = fmt.Sprintf("run %s has not ended as far as the store knows: if its process ended, attach carries it on, and resume takes it only after cancel", origin.Pathspec())
 	}
 	p.doc = records.Run{
-		Flow: f.Name(), Run: o.RunID, Plan: plan, Params: params, Tags: o.Tags,
+		Flow: f.Name(), Run: o.RunID, Plan: plan, Params: params, Tags: o.Tags, MaxParallel: o.MaxParallel,
 		Origin: origin.Run.Run, Root: origin.Root, Reused: map[string]string{},
 	}
-	if err := c.reuse(ctx, p, plan, origin, o.Step); err != nil {
+	if err := c.reuse(ctx, p, plan, origin, o.Step, count); err != nil {
 		return nil, err
 	}
 	p.Token = token(p, o)
@@ -207,139 +220,6 @@ func (c *Client) origin(ctx context.Context, flowName, id string) (*runs.Run, er
 		return nil, inputf("run %s is still running (attach to it, or cancel it first)", origin.Pathspec())
 	}
 	return origin, nil
-}
-
-// reuse decides for each step. The steps of a sequence build on each other, so what can be reused is
-// always its beginning.
-func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origin *runs.Run, from string) error {
-	names := plan.Steps()
-	if err := c.checkGone(ctx, names, origin, from); err != nil {
-		return err
-	}
-	type finished struct {
-		ref records.Ref
-		rec records.Task
-	}
-	var chain []finished
-	stop, why := "", ""
-	for i, name := range names {
-		if name == from {
-			stop, why = name, "asked for with --step"
-			break
-		}
-		if _, ok := origin.Plan.Step(name); !ok {
-			stop, why = name, "new in the flow"
-			break
-		}
-		ref, rec, err := records.FindTask(ctx, c.store, p.Flow, origin.Owner(name), name, nil)
-		switch {
-		case errors.Is(err, artifacts.ErrNotFound):
-			stop, why = name, unfinished(origin, name)
-		case errors.Is(err, artifacts.ErrCorrupt):
-			stop, why = name, "its record is damaged"
-		case err != nil:
-			return err
-		case i > 0 && (len(rec.Parents) == 0 || rec.Parents[0].Step != names[i-1]), i == 0 && len(rec.Parents) > 0:
-			stop, why = name, "it comes after another step now"
-		case i > 0 && rec.Parents[0].Digest != chain[i-1].ref.Digest:
-			stop, why = chain[i-1].rec.Step, "its record is damaged"
-			chain = chain[:i-1]
-		}
-		if stop != "" {
-			break
-		}
-		chain = append(chain, finished{ref, rec})
-	}
-	// What is reused is only as good as the data behind its last record.
-	for len(chain) > 0 {
-		bad, reason, err := c.damaged(ctx, chain[len(chain)-1].rec)
-		if err != nil {
-			return err
-		}
-		if bad == "" {
-			break
-		}
-		cut := max(slices.IndexFunc(chain, func(f finished) bool { return f.rec.Step == bad }), 0)
-		stop, why = chain[cut].rec.Step, reason
-		chain = chain[:cut]
-	}
-	for _, f := range chain {
-		p.Steps = append(p.Steps, ResumeStep{Step: f.rec.Step, Reuse: true, Why: string(f.rec.Outcome), From: f.ref.Run, Digest: &f.ref.Digest})
-		p.doc.Reused[f.rec.Step] = f.ref.Run
-	}
-	for _, name := range names[len(chain):] {
-		s := ResumeStep{Step: name, Why: why}
-		if name != stop {
-			s.Why = fmt.Sprintf("follows %q", stop)
-		}
-		p.Steps = append(p.Steps, s)
-	}
-	p.start = &workflows.Cursor{Next: len(chain)}
-	if len(chain) > 0 {
-		p.start.Last = &chain[len(chain)-1].ref
-	}
-	return nil
-}
-
-// checkGone refuses to drop the work of a finished step in silence because it was renamed or removed.
-func (c *Client) checkGone(ctx context.Context, names []string, origin *runs.Run, from string) error {
-	var errs []error
-	for _, name := range origin.Plan.Steps() {
-		if from != "" && name == from {
-			break // this one and what follows would run again anyway
-		}
-		if slices.Contains(names, name) {
-			continue
-		}
-		_, _, err := records.FindTask(ctx, c.store, origin.Flow, origin.Owner(name), name, nil)
-		if errors.Is(err, artifacts.ErrNotFound) {
-			continue
-		}
-		if err != nil && !errors.Is(err, artifacts.ErrCorrupt) {
-			return err
-		}
-		errs = append(errs, fmt.Errorf("step %q finished in run %s but is not in the flow any more (give it its name back, or add --step to run again from a step before it)", name, origin.Pathspec()))
-	}
-	if len(errs) > 0 {
-		return &InputError{errors.Join(errs...)}
-	}
-	return nil
-}
-
-func unfinished(origin *runs.Run, name string) string {
-	if f := origin.Failure; f != nil && f.Step == name {
-		return "failed: " + shorten(f.Message, 200)
-	}
-	return "did not finish"
-}
-
-// damaged looks for an artifact of rec whose content is gone or wrong, and names the step that made it.
-func (c *Client) damaged(ctx context.Context, rec records.Task) (step, why string, _ error) {
-	for _, name := range slices.Sorted(maps.Keys(rec.Artifacts)) {
-		e := rec.Artifacts[name]
-		var err error
-		switch inline := len(e.Inline) > 0 || e.Size == 0; {
-		case !inline:
-			err = c.store.VerifyBlob(ctx, e.Digest, e.Size)
-		case artifacts.Sum(e.Inline) != e.Digest:
-			err = artifacts.ErrCorrupt
-		}
-		switch {
-		case errors.Is(err, artifacts.ErrNotFound):
-			why = fmt.Sprintf("the content of artifact %q is gone", name)
-		case errors.Is(err, artifacts.ErrCorrupt):
-			why = fmt.Sprintf("the content of artifact %q is damaged", name)
-		case err != nil:
-			return "", "", err
-		default:
-			continue
-		}
-		// By is "run/step[index]".
-		_, task, _ := strings.Cut(e.By, "/")
-		step, _, _ = strings.Cut(task, "[")
-		return step, why, nil
-	}
-	return "", "", nil
 }
 
 // token stands for everything that the plan rests on.

@@ -25,10 +25,15 @@ func StepType(flowName, step string) string { return flowName + "." + step }
 // CatchType is the activity type of a step's catch function. A step's name has no dot, so it is free.
 func CatchType(flowName, step string) string { return flowName + "." + step + ".catch" }
 
+// BatchType is the activity type of a batch of a foreach's items.
+func BatchType(flowName, foreach string) string { return flowName + "." + foreach + ".batch" }
+
 // The activity types of a run's own bookkeeping.
 const (
 	BeginType = "stepwell.begin"
 	EndType   = "stepwell.end"
+	LookType  = "stepwell.look"
+	ShardType = "stepwell.shard"
 )
 
 // StepInput tells an attempt which task it is. It holds references, never data.
@@ -39,6 +44,10 @@ type StepInput struct {
 	Index flow.Index `json:"index,omitempty"`
 	// From is the record that the task starts from, nil at the start of a run.
 	From *records.Ref `json:"from,omitempty"`
+	// Bind is the item that the task puts into the state first.
+	Bind *flow.Binding `json:"bind,omitempty"`
+	// Join is what a join reads.
+	Join *JoinInput `json:"join,omitempty"`
 	// LookBack says that the task may be finished although this is its first attempt: the workflow was reset.
 	LookBack bool `json:"look_back,omitempty"`
 	// Failure is what the step ended with, for its catch function.
@@ -50,6 +59,8 @@ type StepResult struct {
 	Ref     records.Ref     `json:"ref"`
 	Outcome records.Outcome `json:"outcome"`
 	Attempt int             `json:"attempt"`
+	// Ahead is what was decided about the shapes that follow.
+	Ahead flow.Ahead `json:"ahead,omitempty"`
 	// Set previews what the task changed, for people in the Web UI.
 	Set map[string]string `json:"set,omitempty"`
 	// Unshown is how many more it changed.
@@ -90,6 +101,7 @@ type Activities struct {
 	flows   []*flow.Flow
 	options Options
 	runs    runCache
+	lists   listCache
 }
 
 // New returns the activities of flows. The flows must have passed their Check.
@@ -135,10 +147,17 @@ func (a *Activities) Register(r Registry) {
 				})
 			}
 		}
+		for _, foreach := range f.Batched() {
+			register(BatchType(f.Name(), foreach), func(ctx context.Context, in BatchInput) (records.Batch, error) {
+				return a.batch(ctx, f, in)
+			})
+		}
 	}
 	register(BeginType, a.begin)
 	register(EndType, a.end)
 	register(SendLimitType, sendLimit)
+	register(LookType, a.look)
+	register(ShardType, a.shard)
 }
 
 // unknownDelay is how long a task waits after it came to a worker that does not have its step.
@@ -149,7 +168,7 @@ const unknownDelay = 15 * time.Second
 func (a *Activities) Unknown(ctx context.Context, args converter.EncodedValues) (StepResult, error) {
 	info := activity.GetInfo(ctx)
 	var in StepInput
-	if err := args.Get(&in); err != nil {
+	if err := args.Get(&in); err != nil || in.Step == "" {
 		return StepResult{}, temporal.NewNonRetryableApplicationError(fmt.Sprintf("activity %q is no step", info.ActivityType.Name), string(policies.Invalid), nil)
 	}
 	n := int(info.Attempt)

@@ -32,6 +32,7 @@ type attempt struct {
 	worker  string
 	started time.Time
 	ledger  []records.Attempt // the attempts before this one
+	ahead   flow.Ahead
 	log     *attemptLog
 	card    flow.CardContent
 	beat    heartbeat
@@ -76,7 +77,7 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 		return StepResult{}, nil, err
 	}
 	t.run = run
-	node, ok := run.Plan.Step(t.in.Step)
+	node, ok := run.Plan.Task(t.in.Step)
 	if !ok || node.Policy == nil {
 		return StepResult{}, nil, policies.WithClass(fmt.Errorf("step %q is not in the plan of run %q", t.in.Step, t.in.Run), policies.Permanent)
 	}
@@ -99,11 +100,20 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 	if err != nil {
 		return StepResult{}, nil, err
 	}
+	var join *joinSource
+	if t.in.Join != nil && !t.catch {
+		if join, err = t.joinSource(ctx, state, prev); err != nil {
+			return StepResult{}, nil, err
+		}
+	}
+	if t.in.Join != nil {
+		parents = append(parents, t.in.Join.parents()...)
+	}
 	snapshot, err := t.flow.Schema().Snapshot(state)
 	if err != nil {
 		return StepResult{}, nil, err
 	}
-	if failure, err := t.call(ctx, state); err != nil {
+	if failure, err := t.call(ctx, state, join); err != nil {
 		return StepResult{}, failure, err
 	}
 	// The author's code is done: a cancel that arrives now is too late to undo it.
@@ -183,6 +193,11 @@ func (t *attempt) load(ctx context.Context) (state any, prev map[string]artifact
 	if err := t.flow.SetParams(state, t.run.Params); err != nil {
 		return nil, nil, nil, policies.WithClass(err, policies.Permanent)
 	}
+	if t.in.Bind != nil {
+		if err := t.bind(ctx, t.flow, *t.in.Bind, state); err != nil {
+			return nil, nil, nil, badInput(err)
+		}
+	}
 	if t.in.From == nil {
 		// The first task starts from the parameters and zero values: it did not set those.
 		if prev, _, err = t.flow.Schema().Save(ctx, t.store, state, nil, artifacts.Snapshot{}, t.in.Run); err != nil {
@@ -209,11 +224,12 @@ var (
 type outcome struct {
 	err     error
 	failure *policies.Failure
+	ahead   flow.Ahead // of a function that returned nil
 }
 
 // call runs the author's function. The function has its own goroutine, so that one that ignores its
 // context can be left behind; it only ever touches this attempt's state.
-func (t *attempt) call(ctx context.Context, state any) (*policies.Failure, error) {
+func (t *attempt) call(ctx context.Context, state any, join *joinSource) (*policies.Failure, error) {
 	run, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if d := t.spec.Timeout.Attempt; d > 0 {
@@ -223,13 +239,14 @@ func (t *attempt) call(ctx context.Context, state any) (*policies.Failure, error
 	}
 	done := t.goCall(flow.NewContext(run, flow.Runtime{
 		Info: t.info(), Log: t.log.logger, Card: &t.card, Progress: t.beat.progress,
-	}), state)
+	}), state, join)
 
 	stop := activity.GetWorkerStopChannel(ctx)
 	var drain <-chan time.Time
 	for waiting := true; waiting; {
 		select {
 		case o := <-done:
+			t.ahead = o.ahead
 			return t.ended(run, o)
 		case <-run.Done():
 			waiting = false
@@ -246,6 +263,7 @@ func (t *attempt) call(ctx context.Context, state any) (*policies.Failure, error
 	defer timer.Stop()
 	select {
 	case o := <-done:
+		t.ahead = o.ahead
 		return t.ended(run, o)
 	case <-timer.C:
 		t.log.logger.Warn("the step did not return after its context was cancelled and was left behind", "cause", context.Cause(run))
@@ -253,8 +271,8 @@ func (t *attempt) call(ctx context.Context, state any) (*policies.Failure, error
 	}
 }
 
-// goCall calls the author's function in a goroutine and sends how it ended.
-func (t *attempt) goCall(ctx context.Context, state any) <-chan outcome {
+// goCall calls the author's function in a goroutine, asks it about the shapes that follow, and sends how it ended.
+func (t *attempt) goCall(ctx context.Context, state any, join *joinSource) <-chan outcome {
 	done := make(chan outcome, 1)
 	go func() {
 		var o outcome
@@ -270,11 +288,17 @@ func (t *attempt) goCall(ctx context.Context, state any) <-chan outcome {
 			}
 			done <- o
 		}()
-		if t.catch {
+		switch {
+		case t.catch:
 			f := *t.in.Failure // the author's own: the record keeps what it was
 			o.err = t.def.Catch.Call(ctx, state, &f)
-		} else {
+		case t.def.Join != nil:
+			o.err = join.call(ctx, t.def, state)
+		default:
 			o.err = t.def.Run(ctx, state)
+		}
+		if o.err == nil {
+			o.ahead, o.err = t.flow.Ahead(ctx, t.store, t.in.Step, state)
 		}
 		normal = true
 	}()

@@ -29,7 +29,7 @@ func (t *attempt) save(ctx context.Context, state any, prev map[string]artifacts
 	rec := records.Task{
 		Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step, Index: t.in.Index,
 		Outcome: records.Completed, Attempt: t.number, Worker: t.worker, Started: t.started, Ended: t.options.Now(),
-		Parents: parents, Artifacts: entries, Changed: changed,
+		Parents: parents, Artifacts: entries, Changed: changed, Ahead: t.ahead,
 	}
 	if t.catch {
 		rec.Outcome, rec.Failure, rec.Attempt = records.Caught, t.in.Failure, t.in.Failure.Attempt
@@ -50,7 +50,7 @@ const (
 )
 
 func (t *attempt) result(ref records.Ref, rec records.Task) StepResult {
-	r := StepResult{Ref: ref, Outcome: rec.Outcome, Attempt: rec.Attempt}
+	r := StepResult{Ref: ref, Outcome: rec.Outcome, Attempt: rec.Attempt, Ahead: rec.Ahead}
 	room := maxPreviews
 	for _, name := range rec.Changed {
 		e := rec.Artifacts[name]

@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/stepwell-flows/stepwell"
 	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
@@ -28,6 +29,12 @@ type Options struct {
 	Tags []string
 	// Store keeps the run. Defaults to a new one in memory.
 	Store *artifacts.Store
+	// MaxParallel bounds the tasks that run at the same time. Defaults to no limit.
+	MaxParallel int
+	// Limits bound the workflows. Defaults to those of a real run.
+	Limits *workflows.Limits
+	// Step makes [Resume] run this step and all that follows it again, with changed Params if there are any.
+	Step string
 	// Random draws jitter from [0,1). Defaults to always 0.5, so that delays are the same in every run of the test.
 	Random func() float64
 	// Prepare is called with the environment before the run, to cancel it at a time, to listen to its activities or to
@@ -53,31 +60,63 @@ func Run(t testing.TB, f *flow.Flow, o Options) *runs.Run {
 		}
 	}
 	if o.Random == nil {
-		o.Random = func() float64 { return 0.5 }
+		o.Random = half
 	}
 
 	started := time.Now()
 	doc := records.Run{
 		Flow: f.Name(), Run: runs.NewID(started), Plan: f.Plan(), Params: params, Tags: o.Tags, User: "test", Started: started, TaskQueue: "test",
 	}
-	doc.Root, doc.WorkflowID = doc.Run, doc.Flow+"/"+doc.Run
+	doc.Root = doc.Run
+	return run(t, f, o, doc, nil)
+}
+
+// Resume resumes origin, a run of f that [Run] or Resume returned, as a new run and runs it to its end. The store is the
+// origin's; Params are for use with Step. A resume that is refused fails the test at once.
+func Resume(t testing.TB, f *flow.Flow, origin *runs.Run, o Options) *runs.Run {
+	t.Helper()
+	o.Store = origin.Store()
+	if o.Random == nil {
+		o.Random = half
+	}
+	p, err := stepwell.NewClient(nil, o.Store, stepwell.ClientOptions{User: "test"}).PlanResume(t.Context(), f, stepwell.ResumeOptions{
+		Origin: origin.Run.Run, Step: o.Step, Params: o.Params, Tags: o.Tags,
+	})
+	if err != nil {
+		t.Fatalf("resume run %s: %v", origin.Pathspec(), err)
+	}
+	doc, at := p.Start()
+	doc.Started = time.Now()
+	doc.Run, doc.User, doc.TaskQueue = runs.NewID(doc.Started), "test", "test"
+	return run(t, f, o, doc, at)
+}
+
+func half() float64 { return 0.5 }
+
+// run runs a workflow from a cursor to its end.
+func run(t testing.TB, f *flow.Flow, o Options, doc records.Run, at *records.Cursor) *runs.Run {
+	t.Helper()
+	ctx := t.Context()
+	doc.WorkflowID, doc.MaxParallel = doc.Flow+"/"+doc.Run, o.MaxParallel
 	if err := records.CreateRun(ctx, o.Store, doc); err != nil {
 		t.Fatalf("create run: %v", err)
 	}
-	in := &workflows.Input{Version: workflows.InputVersion, Plan: doc.Plan, Run: doc.Run, Prepared: true}
+	in := &workflows.Input{
+		Version: workflows.InputVersion, Plan: doc.Plan, Run: doc.Run, Prepared: true, Start: at, MaxParallel: o.MaxParallel, Limits: o.Limits,
+	}
 	var ended error
-	for at := started; in != nil; {
-		in, at, ended = execute(t, f, o, *in, at)
+	for now := doc.Started; in != nil; {
+		in, now, ended = execute(t, f, o, *in, now)
 	}
 
-	run, err := runs.New(o.Store, nil).Run(ctx, f.Name(), doc.Run)
+	r, err := runs.New(o.Store, nil).Run(ctx, f.Name(), doc.Run)
 	if err != nil {
 		t.Fatalf("read the run back: %v", err)
 	}
-	if run.Status == runs.Unknown {
+	if r.Status == runs.Unknown {
 		t.Fatalf("flow %q ended without saying how: %v", f.Name(), ended)
 	}
-	return run
+	return r
 }
 
 // execute runs the workflow from a time on and returns its error. When it continues as new, it returns the next input and

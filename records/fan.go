@@ -28,6 +28,9 @@ type Shard struct {
 	Tally
 	// Batched says that the lines are batches and not items.
 	Batched bool `json:"batched,omitempty"`
+	// Worker wrote this part of a batch that is under way. Final says that its attempt then ended in an orderly way.
+	Worker string `json:"worker,omitempty"`
+	Final  bool   `json:"final,omitempty"`
 
 	Items   []Item  `json:"-"`
 	Batches []Batch `json:"-"`
@@ -65,6 +68,19 @@ func (t *Tally) Merge(o Tally) {
 	t.first(o.Failure)
 }
 
+// Err is the failure of a foreach with failed items: the first one, with the number of others. It is nil when none failed.
+func (t *Tally) Err() error {
+	if t.Failed == 0 {
+		return nil
+	}
+	f := policies.Failure{Class: policies.Unknown, Message: "an item failed"}
+	if t.Failure != nil {
+		f = *t.Failure
+	}
+	f.Others += t.Failed - 1
+	return &f
+}
+
 func (t *Tally) first(f *policies.Failure) {
 	if f != nil && (t.Failure == nil || f.Time.Before(t.Failure.Time)) {
 		t.Failure = f
@@ -88,6 +104,8 @@ type Item struct {
 	Set     map[string]artifacts.Entry `json:"set,omitempty"`
 	// Gone names artifacts that the item emptied.
 	Gone []string `json:"gone,omitempty"`
+	// Due is when an item of a batch that is under way is tried again.
+	Due time.Time `json:"due,omitzero"`
 }
 
 // Batch says where the items of a batch are.
@@ -169,8 +187,8 @@ func decodeShard(s *artifacts.Store, key string, b []byte, whole bool) (Shard, e
 	return out, nil
 }
 
-// CreateShard writes a shard's document, unless there is one.
-func CreateShard(ctx context.Context, s *artifacts.Store, d Shard) error {
+// PutShard writes a shard's document, in place of the one that may be there: a shard that runs again knows more.
+func PutShard(ctx context.Context, s *artifacts.Store, d Shard) error {
 	b, err := encodeShard(d)
 	if err != nil {
 		return fmt.Errorf("encode shard %d of foreach %q: %w", d.First, d.Foreach, err)
@@ -258,6 +276,43 @@ func LoadBatch(ctx context.Context, s *artifacts.Store, flowName, foreach string
 		return Shard{}, &artifacts.CorruptError{Digest: ref.Digest, Key: key, Store: s.String(), Reason: "its content has digest " + got.String()}
 	}
 	return decodeShard(s, key, b, true)
+}
+
+// PutBatchPart writes down what an attempt of a batch got done so far. Only that attempt writes it.
+func PutBatchPart(ctx context.Context, s *artifacts.Store, d Shard, attempt int) error {
+	b, err := encodeShard(d)
+	if err != nil {
+		return fmt.Errorf("encode batch %d of foreach %q: %w", d.First, d.Foreach, err)
+	}
+	return s.PutDoc(ctx, BatchPartPrefix(d.Flow, d.Run, d.Foreach, d.Index, d.First)+fmt.Sprintf("%05d.jsonl", attempt), b)
+}
+
+// BatchParts reads what the attempts of a batch got done, by their numbers. A damaged part is none.
+func BatchParts(ctx context.Context, s *artifacts.Store, flowName, run, foreach string, x flow.Index, first int) (map[int]Shard, error) {
+	prefix := BatchPartPrefix(flowName, run, foreach, x, first)
+	parts := map[int]Shard{}
+	for info, err := range s.List(ctx, prefix) {
+		if err != nil {
+			return nil, err
+		}
+		var n int
+		if _, err := fmt.Sscanf(strings.TrimPrefix(info.Key, prefix), "%d.jsonl", &n); err != nil {
+			continue
+		}
+		b, err := s.GetDoc(ctx, info.Key)
+		if err != nil {
+			return nil, err
+		}
+		d, err := decodeShard(s, info.Key, b, true)
+		if errors.Is(err, artifacts.ErrCorrupt) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		parts[n] = d
+	}
+	return parts, nil
 }
 
 // BatchHead reads the first line of a batch's record: how many of its items ended how.

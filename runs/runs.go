@@ -91,6 +91,9 @@ type Run struct {
 // Pathspec is "Flow/run".
 func (r *Run) Pathspec() string { return r.Flow + "/" + r.Run.Run }
 
+// Store is the store that the run was read from.
+func (r *Run) Store() *artifacts.Store { return r.reader.store }
+
 // Run reads one run. An unknown one is [ErrNotFound].
 func (r *Reader) Run(ctx context.Context, flowName, run string) (*Run, error) {
 	if _, err := ParsePathspec(flowName + "/" + run); err != nil {

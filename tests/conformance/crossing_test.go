@@ -202,16 +202,16 @@ func TestResumeAtEveryStep(t *testing.T) {
 		f := g.build(p)
 		for _, step := range steps(g.trail) {
 			tasks := slices.DeleteFunc(slices.Clone(g.trail), func(task string) bool { return stepOf(task) != step })
-			g.resumeAfter(t, w, p, f, tasks)
+			g.resumeAfter(t, w, 2, p, f, tasks)
 			if len(tasks) > 1 {
-				g.resumeAfter(t, w, p, f, tasks[len(tasks)-1:])
+				g.resumeAfter(t, w, 2, p, f, tasks[len(tasks)-1:])
 			}
 		}
 	})
 }
 
-// resumeAfter fails tasks and resumes.
-func (g graph) resumeAfter(t *testing.T, w world, p *plot, f *flow.Flow, tasks []string) {
+// resumeAfter fails tasks on so many attempts, and resumes.
+func (g graph) resumeAfter(t *testing.T, w world, attempts int, p *plot, f *flow.Flow, tasks []string) {
 	t.Helper()
 	fails := func(task string) bool { return slices.Contains(tasks, task) }
 	p.failing(func(i flow.Info) bool { return fails(i.Task) })
@@ -219,21 +219,27 @@ func (g graph) resumeAfter(t *testing.T, w world, p *plot, f *flow.Flow, tasks [
 	require.Contains(t, tasks, origin.Failure.Task)
 	require.Equal(t, origin.Failure.Task+" fails by the plot", origin.Failure.Message)
 	begun, ended := p.did(origin.Run.Run)
-	for task := range after(t, f.Plan(), g.trail, func(task string) bool { return fails(task) && begun[task] > 0 }) {
+	for _, task := range after(t, f.Plan(), g.trail, func(task string) bool { return fails(task) && begun[task] > 0 }) {
 		require.Zero(t, ended[task], "%s follows what failed", task)
 		if !fails(task) {
 			require.Zero(t, begun[task], "%s follows what failed", task)
 		}
 	}
-	require.Equal(t, 2, begun[origin.Failure.Task], "attempts of %s", origin.Failure.Task)
+	require.Equal(t, attempts, begun[origin.Failure.Task], "attempts of %s", origin.Failure.Task)
 
 	p.disturbing(nil)
 	run := w.resume(t, f, origin, options{})
 	g.undisturbed(t, run, f)
 	again, _ := p.did(run.Run.Run)
-	left := slices.DeleteFunc(slices.Clone(g.trail), func(task string) bool { return ended[task] > 0 })
-	require.Equal(t, times(1, left), again, "after %v", tasks)
+	require.Equal(t, times(1, g.left(t, f, ended)), again, "after %v", tasks)
 	require.Equal(t, origin.Run.Run, run.Origin)
+}
+
+// left are the tasks that a resume has to run.
+func (g graph) left(t *testing.T, f *flow.Flow, ended map[string]int) []string {
+	t.Helper()
+	left := slices.DeleteFunc(slices.Clone(g.trail), func(task string) bool { return ended[task] > 0 })
+	return whole(t, f.Plan(), g.trail, left)
 }
 
 // For every step of every graph: a run that is resumed from there runs this step and what follows, and nothing else.
@@ -241,21 +247,49 @@ func TestResumeFromEveryStep(t *testing.T) {
 	cross(t, func(t *testing.T, w world, g graph) {
 		p := &plot{}
 		f := g.build(p)
-		origin := w.run(t, f, options{})
-		g.undisturbed(t, origin, f)
 		for _, step := range steps(g.trail) {
-			run := w.resume(t, f, origin, options{step: step})
-			g.undisturbed(t, run, f)
-			again, _ := p.did(run.Run.Run)
-			want := after(t, f.Plan(), g.trail, func(task string) bool { return stepOf(task) == step })
-			if g.name == "batches" && step == "square" {
-				require.Len(t, want, 12)
-			}
-			require.Len(t, again, len(want), "from %s", step)
-			for task := range want {
-				require.Equal(t, 1, again[task], "%s, from %s", task, step)
-			}
+			g.resumeFrom(t, w, p, f, step)
 		}
+	})
+}
+
+// resumeFrom runs a graph to its end, unless that was done, and resumes it from a step.
+func (g graph) resumeFrom(t *testing.T, w world, p *plot, f *flow.Flow, step string) {
+	t.Helper()
+	if p.origin == nil {
+		p.origin = w.run(t, f, options{})
+		g.undisturbed(t, p.origin, f)
+	}
+	run := w.resume(t, f, p.origin, options{step: step})
+	g.undisturbed(t, run, f)
+	again, _ := p.did(run.Run.Run)
+	want := after(t, f.Plan(), g.trail, func(task string) bool { return stepOf(task) == step })
+	require.Equal(t, times(1, whole(t, f.Plan(), g.trail, want)), again, "from %s", step)
+}
+
+// A run is cancelled while a task in the middle runs. The task ends well, and the resumed run does not run it again.
+func TestCancelOnEveryGraph(t *testing.T) {
+	cross(t, func(t *testing.T, w world, g graph) {
+		c := &cancellation{g.trail[len(g.trail)/2], make(chan struct{}), make(chan struct{})}
+		p := &plot{}
+		p.disturbing(func(_ context.Context, i flow.Info) error {
+			if i.Task == c.task && i.Origin == "" {
+				close(c.began)
+				<-c.requested
+			}
+			return nil
+		})
+		f := g.build(p)
+		origin := w.run(t, f, options{cancel: c})
+		require.Equal(t, records.StatusCancelled, origin.Status)
+		require.Nil(t, origin.Failure)
+		_, ended := p.did(origin.Run.Run)
+		require.Equal(t, 1, ended[c.task])
+		require.Less(t, len(ended), len(g.trail))
+		run := w.resume(t, f, origin, options{})
+		g.undisturbed(t, run, f)
+		again, _ := p.did(run.Run.Run)
+		require.Equal(t, times(1, g.left(t, f, ended)), again)
 	})
 }
 

@@ -40,6 +40,13 @@ type options struct {
 	step   string // of a resume: run again from here
 	// handled is told the tasks that failed as soon as the workflow knows of it and has acted on it.
 	handled func(task string)
+	// cancel asks for the run's end when its task has begun, and says when that was done.
+	cancel *cancellation
+}
+
+type cancellation struct {
+	task             string
+	began, requested chan struct{}
 }
 
 // world is where flows run. Its runs are in one store.
@@ -55,9 +62,7 @@ func both(t *testing.T, test func(t *testing.T, w world)) {
 	t.Helper()
 	t.Run("flowtest", func(t *testing.T) {
 		t.Parallel()
-		store, err := artifacts.Open(t.Context(), "mem:", artifacts.Options{})
-		require.NoError(t, err)
-		test(t, &simulation{store})
+		test(t, newSimulation(t))
 	})
 	t.Run("server", func(t *testing.T) {
 		t.Parallel()
@@ -68,6 +73,13 @@ func both(t *testing.T, test func(t *testing.T, w world)) {
 // simulation is Temporal's test environment.
 type simulation struct{ store *artifacts.Store }
 
+func newSimulation(t *testing.T) *simulation {
+	t.Helper()
+	store, err := artifacts.Open(t.Context(), "mem:", artifacts.Options{})
+	require.NoError(t, err)
+	return &simulation{store}
+}
+
 func (s *simulation) run(t *testing.T, f *flow.Flow, o options) *runs.Run {
 	t.Helper()
 	in := flowtest.Options{Store: s.store, Params: o.params, Tags: o.tags}
@@ -77,6 +89,16 @@ func (s *simulation) run(t *testing.T, f *flow.Flow, o options) *runs.Run {
 			env.SetOnActivityCompletedListener(func(info *activity.Info, _ converter.EncodedValue, err error) {
 				if err != nil {
 					o.handled(info.ActivityID)
+				}
+			})
+		}
+	}
+	if o.cancel != nil {
+		in.Prepare = func(env *testsuite.TestWorkflowEnvironment) {
+			env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
+				if info.ActivityID == o.cancel.task {
+					env.CancelWorkflow()
+					close(o.cancel.requested)
 				}
 			})
 		}
@@ -132,6 +154,11 @@ func (d *deployment) run(t *testing.T, f *flow.Flow, o options) *runs.Run {
 		watch.Go(func() { d.watch(ctx, run.WorkflowID, o.handled) })
 		defer watch.Wait()
 		defer stop()
+	}
+	if c := o.cancel; c != nil {
+		<-c.began
+		require.NoError(t, d.client(t, f).Cancel(t.Context(), run.Flow, run.Run.Run))
+		close(c.requested)
 	}
 	return d.wait(t, f, run)
 }

@@ -1,6 +1,8 @@
 package conformance
 
 import (
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -10,9 +12,10 @@ import (
 
 // hop is one decision on the way from the root of a plan to a task: the how-manieth node of a sequence, arm, item or turn.
 type hop struct {
-	kind flow.Kind
-	at   int
-	join bool
+	kind  flow.Kind
+	at    int
+	join  bool
+	batch bool // an item of a foreach with batches
 }
 
 // way leads to a task. It is worked out from the plan and the task's name alone, and so it knows nothing of how a run got on.
@@ -26,10 +29,10 @@ func way(t *testing.T, plan flow.Plan, task string) []hop {
 			return nil, true
 		}
 		if n.Join != nil && n.Join.Name == step {
-			return []hop{{n.Kind, 0, true}}, true
+			return []hop{{kind: n.Kind, join: true}}, true
 		}
 		for i, child := range n.Nodes {
-			h, rest := hop{n.Kind, i, false}, x
+			h, rest := hop{kind: n.Kind, at: i, batch: n.Fan != nil && n.Fan.Batch > 1}, x
 			if (n.Kind == flow.KindForeach || n.Kind == flow.KindLoop) && len(x) > 0 {
 				h.at, rest = x[0], x[1:]
 			}
@@ -58,25 +61,37 @@ func follows(a, b []hop) bool {
 	return len(a) == len(b)
 }
 
-// after lists those of all tasks that are, or follow, one that matches.
-func after(t *testing.T, plan flow.Plan, all []string, match func(task string) bool) map[string]bool {
+// after lists those of all tasks that are, or follow, one that matches, in their order.
+func after(t *testing.T, plan flow.Plan, all []string, match func(task string) bool) []string {
 	t.Helper()
 	ways := map[string][]hop{}
 	for _, task := range all {
 		ways[task] = way(t, plan, task)
 	}
-	out := map[string]bool{}
-	for _, a := range all {
-		if !match(a) {
-			continue
-		}
-		for _, b := range all {
-			if follows(ways[a], ways[b]) {
-				out[b] = true
-			}
+	var out []string
+	for _, b := range all {
+		if slices.ContainsFunc(all, func(a string) bool { return match(a) && follows(ways[a], ways[b]) }) {
+			out = append(out, b)
 		}
 	}
 	return out
+}
+
+// whole adds to some of all tasks the other tasks of their item, in batches: there, an item is the unit of resume.
+func whole(t *testing.T, plan flow.Plan, all, some []string) []string {
+	t.Helper()
+	unit := func(task string) string {
+		hops := way(t, plan, task)
+		if i := slices.IndexFunc(hops, func(h hop) bool { return h.batch }); i >= 0 {
+			return fmt.Sprint(hops[:i+1])
+		}
+		return task
+	}
+	units := map[string]bool{}
+	for _, task := range some {
+		units[unit(task)] = true
+	}
+	return slices.DeleteFunc(slices.Clone(all), func(task string) bool { return !units[unit(task)] })
 }
 
 // The tests' own idea of order is tested before it tests anything.
@@ -105,4 +120,5 @@ func TestOrder(t *testing.T) {
 		require.Equal(t, test.want, follows(way(t, plan, test.a), way(t, plan, test.b)), "%s before %s", test.a, test.b)
 	}
 	require.Len(t, after(t, plan, nested.trail, func(task string) bool { return task == "start" }), len(nested.trail))
+	require.Equal(t, words("rest[1]"), whole(t, plan, nested.trail, words("rest[1]")))
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/runs"
 )
 
 // state is the state of every graph.
@@ -25,6 +26,8 @@ type state struct {
 	Value   string // of a switch
 	Inner   string // of a switch within
 	Count   int    // of a loop
+
+	Numbers, Turns map[string]int // of graphs that were drawn at random
 }
 
 // item is an item that is no plain value.
@@ -37,6 +40,8 @@ type item struct {
 type plot struct {
 	// policies are those of a step. Catch does what the step would have done; that of a join has no inputs.
 	policies func(step string, join bool, catch policies.CatchPolicy) []flow.Option
+
+	origin *runs.Run // one that went undisturbed, once there is one
 
 	mu      sync.Mutex
 	disturb func(ctx context.Context, i flow.Info) error

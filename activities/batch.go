@@ -1,0 +1,551 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+)
+
+// BatchInput is a part of a foreach's list whose items run one after the other in one activity.
+type BatchInput struct {
+	Flow    string     `json:"flow"`
+	Run     string     `json:"run"`
+	Foreach string     `json:"foreach"`
+	Index   flow.Index `json:"index,omitempty"`
+	// From is the record at the split.
+	From *records.Ref `json:"from,omitempty"`
+	List flow.List    `json:"list"`
+	// First and Count are the batch's part of the list.
+	First int `json:"first"`
+	Count int `json:"count"`
+	// Stop ends the batch at its first failure.
+	Stop bool `json:"stop,omitempty"`
+	// Look says that items may be finished already.
+	Look bool `json:"look,omitempty"`
+}
+
+// saveEvery is how often a batch under way writes down what it got done.
+const saveEvery = 5 * time.Second
+
+// batch is one attempt at a batch.
+type batch struct {
+	*Activities
+	flow  *flow.Flow
+	in    BatchInput
+	run   records.Run
+	body  flow.PlanNode
+	items *flow.Items
+	beat  heartbeat
+	log   *attemptLog
+
+	number int
+	base   map[string]artifacts.Entry // at the split
+	ends   map[int]records.Item       // items that ended, whenever
+	tries  map[int]records.Item       // items that failed and are tried again, with Failure and Due
+	part   records.Shard              // what this attempt did
+	saved  time.Time
+	// careful attempts come after one that was lost: they write down which item they begin, to know which one kills workers.
+	careful bool
+}
+
+func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (records.Batch, error) {
+	info := activity.GetInfo(ctx)
+	b := &batch{
+		Activities: a, flow: f, in: in, number: int(info.Attempt),
+		ends: map[int]records.Item{}, tries: map[int]records.Item{}, saved: time.Now(),
+	}
+	b.part = records.Shard{Flow: in.Flow, Run: in.Run, Foreach: in.Foreach, Index: in.Index, First: in.First, Count: in.Count}
+	b.beat.start(ctx, info.HeartbeatTimeout, a.options.Worker, a.options.Now())
+	defer b.beat.stop()
+	defer func() {
+		if b.log != nil {
+			b.log.close()
+		}
+	}()
+	out, err := b.try(ctx)
+	if err == nil {
+		return out, nil
+	}
+	_ = b.save(context.WithoutCancel(ctx), true)
+	return out, b.fail(ctx, err)
+}
+
+// batchLater ends an attempt whose remaining items wait for their next try.
+type batchLater struct{ delay time.Duration }
+
+func (e *batchLater) Error() string { return fmt.Sprintf("items are tried again in %s", e.delay) }
+
+// fail returns the error for Temporal. What is no item's failure is the store's, the data's or the worker's.
+func (b *batch) fail(ctx context.Context, err error) error {
+	f := policies.Classify(err)
+	f.Flow, f.Run, f.Step, f.Task, f.Attempt = b.in.Flow, b.in.Run, b.in.Foreach, b.name(), b.number
+	f.Worker, f.Time = b.options.Worker, b.options.Now()
+	later, waits := errors.AsType[*batchLater](err)
+	switch cause := context.Cause(ctx); {
+	case waits:
+		f.Class = policies.Transient
+		return policies.Error(f, policies.Decision{Retry: true, Delay: later.delay})
+	case cause != nil && temporal.IsCanceledError(cause):
+		f.Class = policies.Cancelled
+		return policies.Error(f, policies.Decision{})
+	case cause != nil, errors.Is(err, errDrained):
+		f.Class = policies.Lost
+		return policies.Error(f, policies.Decision{Retry: true, Delay: time.Millisecond})
+	case unavailable(err):
+		f.Class = policies.Lost
+		return policies.Error(f, policies.Decision{Retry: b.number < maxBatchStarts, Delay: 5 * time.Second})
+	case f.Class == policies.Cancelled:
+		f.Class = policies.Unknown
+	}
+	return policies.Error(f, policies.Decision{})
+}
+
+// maxBatchStarts is how many attempts of a batch may end without having done anything.
+const maxBatchStarts = 20
+
+func (b *batch) name() string { return BatchName(b.in.Foreach, b.in.Index, b.in.First, b.in.Count) }
+
+// BatchName names a batch for people: the foreach, its index and its part of the list.
+func BatchName(foreach string, x flow.Index, first, count int) string {
+	return fmt.Sprintf("%s[%d-%d]", flow.TaskName(foreach, x), first, first+count-1)
+}
+
+func (b *batch) try(ctx context.Context) (records.Batch, error) {
+	var err error
+	if b.run, err = b.Activities.run(ctx, b.in.Flow, b.in.Run); err != nil {
+		return records.Batch{}, err
+	}
+	n, ok := b.run.Plan.Shape(b.in.Foreach)
+	if !ok || len(n.Nodes) == 0 {
+		return records.Batch{}, policies.WithClass(fmt.Errorf("foreach %q is not in the plan of run %q", b.in.Foreach, b.in.Run), policies.Permanent)
+	}
+	b.body = n.Nodes[0]
+	b.log = newAttemptLog(&attempt{Activities: b.Activities, number: b.number, in: StepInput{
+		Flow: b.in.Flow, Run: b.in.Run, Step: b.in.Foreach, Index: records.Within(b.in.Index, b.in.First),
+	}})
+	if b.number > 1 || b.in.Look {
+		out, done, err := b.lookBack(ctx)
+		if done || err != nil {
+			return out, err
+		}
+	}
+	if b.items, err = b.Activities.items(ctx, b.in.List); err != nil {
+		return records.Batch{}, badInput(err)
+	}
+	if err := b.loadBase(ctx); err != nil {
+		return records.Batch{}, err
+	}
+	stop := activity.GetWorkerStopChannel(ctx)
+	stopped := false
+	for i := b.in.First; i < b.in.First+b.in.Count && !stopped; i++ {
+		if _, ended := b.ends[i]; ended {
+			continue
+		}
+		if again, ok := b.tries[i]; ok && again.Due.After(b.options.Now()) {
+			continue
+		}
+		select {
+		case <-stop:
+			return records.Batch{}, errDrained
+		case <-ctx.Done():
+			return records.Batch{}, context.Cause(ctx)
+		default:
+		}
+		if err := b.item(ctx, i); err != nil {
+			return records.Batch{}, err
+		}
+		stopped = b.in.Stop && b.ends[i].Outcome == records.Failed
+		if time.Since(b.saved) > saveEvery {
+			if err := b.save(ctx, false); err != nil {
+				return records.Batch{}, err
+			}
+		}
+	}
+	if len(b.tries) > 0 && !stopped {
+		if err := b.save(ctx, true); err != nil { // else the delays would be forgotten
+			return records.Batch{}, err
+		}
+		var due time.Time
+		for _, t := range b.tries {
+			if due.IsZero() || t.Due.Before(due) {
+				due = t.Due
+			}
+		}
+		return records.Batch{}, &batchLater{max(due.Sub(b.options.Now()), time.Millisecond)}
+	}
+	b.log.flush()
+	return b.seal(context.WithoutCancel(ctx))
+}
+
+// loadBase reads the state at the split.
+func (b *batch) loadBase(ctx context.Context) error {
+	t := b.attemptOf(nil, nil, 0)
+	t.in.From = b.in.From
+	var err error
+	_, b.base, _, err = t.load(ctx)
+	return err
+}
+
+// seal writes the record of all items that ended.
+func (b *batch) seal(ctx context.Context) (records.Batch, error) {
+	d := b.part
+	d.Items, d.Tally = nil, records.Tally{}
+	for _, i := range slices.Sorted(maps.Keys(b.ends)) {
+		d.Items = append(d.Items, b.ends[i])
+		d.Tally.Add(b.ends[i])
+	}
+	digest, d, err := records.CreateBatch(ctx, b.store, d)
+	if err != nil {
+		return records.Batch{}, err
+	}
+	return records.Batch{Run: b.in.Run, First: d.First, Count: d.Count, Digest: digest, Tally: d.Tally}, nil
+}
+
+// lookBack takes over what was done before: by another attempt, or by a run that this one was resumed from.
+func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ error) {
+	in := b.in
+	digest, d, err := records.FindBatch(ctx, b.store, in.Flow, in.Run, in.Foreach, in.Index, in.First)
+	switch {
+	case err == nil && d.Count == in.Count:
+		return records.Batch{Run: in.Run, First: d.First, Count: d.Count, Digest: digest, Tally: d.Tally}, true, nil
+	case err != nil && !errors.Is(err, artifacts.ErrNotFound):
+		return out, false, err
+	}
+	if in.Look {
+		s := records.Seeker{Store: b.store, Run: b.run, Fresh: true}
+		chain, err := s.Chain(ctx, in.Foreach)
+		if err != nil {
+			return out, false, err
+		}
+		for _, run := range chain {
+			if err := b.takeOver(ctx, run); err != nil {
+				return out, false, err
+			}
+		}
+	}
+	if b.number == 1 {
+		return out, false, nil
+	}
+	parts, err := records.BatchParts(ctx, b.store, in.Flow, in.Run, in.Foreach, in.Index, in.First)
+	if err != nil {
+		return out, false, err
+	}
+	for n := 1; n < b.number; n++ {
+		part, wrote := parts[n]
+		b.careful = b.careful || !wrote || !part.Final
+		if !wrote {
+			b.careful = true
+			continue
+		}
+		for _, p := range part.Items {
+			if _, ended := b.ends[p.Index]; ended {
+				continue
+			}
+			switch {
+			case p.Outcome != "":
+				b.ends[p.Index] = p
+				delete(b.tries, p.Index)
+			case p.Failure == nil: // it was begun, and nothing was heard of it again
+				b.lost(p.Index, part.Worker)
+			default:
+				b.tries[p.Index] = p
+			}
+		}
+	}
+	silent := 0
+	for n := 1; n < b.number; n++ {
+		if _, ok := parts[n]; !ok {
+			silent++
+		}
+	}
+	if silent > maxBatchStarts {
+		return out, false, policies.WithClass(fmt.Errorf("the worker was lost %d times before batch %q could write anything (look for a crash or too little memory)", silent, b.name()), policies.Permanent)
+	}
+	return out, false, nil
+}
+
+// lost counts a lost attempt of an item, which fails when there were too many.
+func (b *batch) lost(i int, worker string) {
+	t := b.tries[i]
+	f := &policies.Failure{
+		Class: policies.Lost, Message: lostText, Flow: b.in.Flow, Run: b.in.Run, Step: b.in.Foreach,
+		Task: flow.TaskName(b.in.Foreach, records.Within(b.in.Index, i)), Worker: worker, Time: b.options.Now(), Attempt: t.Attempt + 1, LostAttempts: 1,
+	}
+	if t.Failure != nil {
+		f.CodeFailures, f.LostAttempts = t.Failure.CodeFailures, t.Failure.LostAttempts+1
+	}
+	limit := 0
+	for _, name := range bodySteps(b.body) {
+		limit = max(limit, name.Policy.Lost)
+	}
+	t.Index, t.Attempt, t.Failure, t.Due = i, f.Attempt, f, time.Time{}
+	if f.LostAttempts > limit {
+		t.Outcome = records.Failed
+		b.end(t)
+		return
+	}
+	b.tries[i] = t
+}
+
+func bodySteps(n flow.PlanNode) []flow.PlanNode {
+	if n.Policy != nil {
+		return []flow.PlanNode{n}
+	}
+	var all []flow.PlanNode
+	for _, child := range n.Nodes {
+		all = append(all, bodySteps(child)...)
+	}
+	return all
+}
+
+// takeOver takes the finished items of another run's batches, which may have been cut otherwise.
+func (b *batch) takeOver(ctx context.Context, run string) error {
+	firsts, err := records.Batches(ctx, b.store, b.in.Flow, run, b.in.Foreach, b.in.Index)
+	if err != nil {
+		return err
+	}
+	for k, first := range firsts {
+		if first >= b.in.First+b.in.Count || k+1 < len(firsts) && firsts[k+1] <= b.in.First {
+			continue
+		}
+		_, d, err := records.FindBatch(ctx, b.store, b.in.Flow, run, b.in.Foreach, b.in.Index, first)
+		if errors.Is(err, artifacts.ErrCorrupt) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, p := range d.Items {
+			if _, ended := b.ends[p.Index]; !ended && p.Outcome != records.Failed && p.Index >= b.in.First && p.Index < b.in.First+b.in.Count {
+				b.ends[p.Index] = p
+			}
+		}
+	}
+	return nil
+}
+
+// save writes down what this attempt got done so far.
+func (b *batch) save(ctx context.Context, final bool) error {
+	b.saved = time.Now()
+	d := b.part
+	d.Worker, d.Final = b.options.Worker, final
+	for _, i := range slices.Sorted(maps.Keys(b.tries)) {
+		d.Items = append(d.Items[:len(d.Items):len(d.Items)], b.tries[i])
+	}
+	return records.PutBatchPart(ctx, b.store, d, b.number)
+}
+
+func (b *batch) end(p records.Item) {
+	p.Due = time.Time{}
+	b.ends[p.Index] = p
+	b.part.Items = append(b.part.Items, p)
+	delete(b.tries, p.Index)
+}
+
+// itemState is how far an item has come.
+type itemState struct {
+	index   flow.Index
+	bound   bool
+	entries map[string]artifacts.Entry
+	ahead   flow.Ahead
+	set     map[string]bool
+	last    records.Item
+}
+
+// item runs the body for one item. Its failure is no error.
+func (b *batch) item(ctx context.Context, i int) error {
+	if b.careful {
+		begun := b.part
+		begun.Items = append(begun.Items[:len(begun.Items):len(begun.Items)], records.Item{Index: i, Attempt: b.tries[i].Attempt, Started: b.options.Now()})
+		if err := records.PutBatchPart(ctx, b.store, begun, b.number); err != nil {
+			return err
+		}
+	}
+	it := &itemState{index: records.Within(b.in.Index, i), entries: b.base, set: map[string]bool{}}
+	started := b.options.Now()
+	failure, err := b.node(ctx, b.body, it.index, it, i)
+	if err != nil {
+		return err
+	}
+	end := records.Item{Index: i, Step: it.last.Step, Attempt: it.last.Attempt, Outcome: it.last.Outcome, Started: started, Took: b.options.Now().Sub(started), Failure: it.last.Failure}
+	if failure == nil {
+		for name := range it.set {
+			e, ok := it.entries[name]
+			if !ok {
+				end.Gone = append(end.Gone, name)
+				continue
+			}
+			if end.Set == nil {
+				end.Set = make(map[string]artifacts.Entry, len(it.set))
+			}
+			end.Set[name] = e
+		}
+		slices.Sort(end.Gone)
+		b.end(end)
+		return nil
+	}
+	end.Failure, end.Attempt = failure.f, failure.f.Attempt
+	if failure.d.Retry {
+		end.Outcome, end.Due = "", b.options.Now().Add(failure.d.Delay)
+		b.tries[i] = end
+		return nil
+	}
+	end.Outcome = records.Failed
+	b.end(end)
+	return nil
+}
+
+// itemFailure ends a try of an item.
+type itemFailure struct {
+	f *policies.Failure
+	d policies.Decision
+}
+
+func (b *batch) node(ctx context.Context, n flow.PlanNode, x flow.Index, it *itemState, i int) (*itemFailure, error) {
+	switch n.Kind {
+	case flow.KindStep, flow.KindDecide:
+		return b.step(ctx, n, x, it, i)
+	case flow.KindSeq:
+		for _, child := range n.Nodes {
+			if failure, err := b.node(ctx, child, x, it, i); failure != nil || err != nil {
+				return failure, err
+			}
+		}
+		return nil, nil
+	case flow.KindSwitch:
+		return b.node(ctx, n.Nodes[it.ahead[n.Name].Case], x, it, i)
+	case flow.KindLoop:
+		for turn := 0; it.ahead[n.Name].Again; turn++ {
+			if failure, err := b.node(ctx, n.Nodes[0], records.Within(x, turn), it, i); failure != nil || err != nil {
+				return failure, err
+			}
+		}
+		return nil, nil
+	default:
+		return nil, policies.WithClass(fmt.Errorf("the body of a batch has a node of kind %q", n.Kind), policies.Permanent)
+	}
+}
+
+// attemptOf is an attempt of a step for an item.
+func (b *batch) attemptOf(def *flow.StepDef, x flow.Index, tried int) *attempt {
+	t := &attempt{
+		Activities: b.Activities, flow: b.flow, def: def, run: b.run, log: b.log,
+		number: tried + 1, worker: b.options.Worker, started: b.options.Now(),
+		in: StepInput{Flow: b.in.Flow, Run: b.in.Run, Step: b.in.Foreach, Index: x},
+	}
+	if def != nil {
+		t.in.Step = def.Name
+	}
+	return t
+}
+
+func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *itemState, i int) (*itemFailure, error) {
+	def := b.flow.StepDef(n.Name)
+	if def == nil || n.Policy == nil {
+		return nil, policies.WithClass(fmt.Errorf("step %q of foreach %q is not in the flow that this worker has", n.Name, b.in.Foreach), policies.Permanent)
+	}
+	before := b.tries[i]
+	t := b.attemptOf(def, x, before.Attempt)
+	t.spec = *n.Policy
+	if before.Failure != nil {
+		t.ledger = []records.Attempt{{Attempt: before.Attempt, Failure: before.Failure}}
+	}
+	failure, err := b.call(ctx, t, it, i)
+	if err == nil {
+		it.bound = true
+		it.last = records.Item{Step: n.Name, Attempt: t.number, Outcome: records.Completed}
+		return nil, nil
+	}
+	if ctx.Err() != nil {
+		return nil, err
+	}
+	if unavailable(err) && (failure == nil || failure.Class != policies.Bug) {
+		return nil, err
+	}
+	if failure == nil {
+		failure = policies.Classify(err)
+		if failure.Class == policies.Cancelled || failure.Class == policies.Lost {
+			failure.Class = policies.Unknown
+		}
+	}
+	f := failure
+	f.Flow, f.Run, f.Step, f.Task = b.in.Flow, b.in.Run, n.Name, flow.TaskName(n.Name, x)
+	f.Attempt, f.Worker, f.Time = t.number, t.worker, b.options.Now()
+	code := 1
+	if before.Failure != nil && before.Failure.Step == n.Name {
+		code += before.Failure.CodeFailures
+		f.LostAttempts = before.Failure.LostAttempts
+	}
+	f.CodeFailures = code
+	d := t.spec.Decide(f, err, def.RetryIf, code, b.options.Random)
+	b.log.logger.Error("attempt failed", "task", f.Task, "class", string(f.Class), "error", f.Message, "next", d.Reason)
+	if d.Retry || def.Catch == nil {
+		return &itemFailure{f, d}, nil
+	}
+	// The catch gets the state from before the step.
+	c := b.attemptOf(def, x, before.Attempt)
+	c.spec, c.catch, c.in.Failure = *n.Policy, true, f
+	cf, err := b.call(ctx, c, it, i)
+	if err == nil {
+		it.bound = true
+		it.last = records.Item{Step: n.Name, Attempt: f.Attempt, Outcome: records.Caught, Failure: f}
+		return nil, nil
+	}
+	if ctx.Err() != nil || unavailable(err) {
+		return nil, err
+	}
+	if cf == nil {
+		cf = policies.Classify(err)
+	}
+	cf.Message = fmt.Sprintf("the catch function failed: %s; it was called for: %s", cf.Message, f.Message)
+	cf.Flow, cf.Run, cf.Step, cf.Task = f.Flow, f.Run, f.Step, f.Task
+	cf.Attempt, cf.CodeFailures, cf.LostAttempts, cf.Worker, cf.Time = f.Attempt, f.CodeFailures, f.LostAttempts, f.Worker, b.options.Now()
+	return &itemFailure{cf, policies.Decision{}}, nil
+}
+
+// call runs a step's function, or its catch, on the item's state and keeps what it set.
+func (b *batch) call(ctx context.Context, t *attempt, it *itemState, i int) (*policies.Failure, error) {
+	schema := b.flow.Schema()
+	state := b.flow.NewState()
+	if err := schema.Load(ctx, b.store, it.entries, state); err != nil {
+		return nil, badInput(err)
+	}
+	if err := b.flow.SetParams(state, b.run.Params); err != nil {
+		return nil, policies.WithClass(err, policies.Permanent)
+	}
+	if !it.bound {
+		if err := b.flow.Bind(ctx, b.items, b.in.Foreach, i, state); err != nil {
+			return nil, badInput(err)
+		}
+	}
+	snapshot, err := schema.Snapshot(state)
+	if err != nil {
+		return nil, err
+	}
+	if failure, err := t.call(ctx, state, nil); err != nil {
+		return failure, err
+	}
+	entries, changed, err := schema.Save(ctx, b.store, state, it.entries, snapshot, b.in.Run+"/"+flow.TaskName(t.in.Step, t.in.Index))
+	if err != nil {
+		if errors.Is(err, artifacts.ErrUnavailable) {
+			return nil, err
+		}
+		return nil, policies.WithClass(err, policies.Permanent)
+	}
+	it.entries, it.ahead = entries, t.ahead
+	for _, name := range changed {
+		it.set[name] = true
+	}
+	return nil, nil
+}

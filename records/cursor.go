@@ -1,0 +1,54 @@
+package records
+
+import (
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// Cursor is a place in a plan: how far a node has come. It is a tree like the plan. A workflow that continues as new and a run
+// that is resumed both begin at one.
+//
+// Of a node that has not begun, Last, Ahead and Bind are what it starts from; of one that has ended, what the next one starts from.
+type Cursor struct {
+	// Next is the index of the next node of a sequence, or the number of a loop's turn.
+	Next int `json:"next"`
+	// Last is the record that the next task starts from, nil when nothing is finished. A branch and a foreach keep that of
+	// their split until they are done.
+	Last *Ref `json:"last,omitempty"`
+	// Ahead is what was decided about the shapes that follow that record.
+	Ahead flow.Ahead `json:"ahead,omitempty"`
+	// Bind is the item that the next task has to put into its state.
+	Bind *flow.Binding `json:"bind,omitempty"`
+	// Inside is the place in the node that is under way: the node at Next of a sequence, the case of a switch, the body of a
+	// loop.
+	Inside *Cursor `json:"inside,omitempty"`
+	// Parts are the arms of a branch, or the items of a foreach that runs its tasks itself.
+	Parts []*Cursor `json:"parts,omitempty"`
+	// Batch is how a part that is a batch of items ended.
+	Batch *Batch `json:"batch,omitempty"`
+	// Ended are the shards of a foreach that have ended.
+	Ended []ShardEnd `json:"ended,omitempty"`
+	// Caught says that the failure of the last task was caught.
+	Caught bool `json:"caught,omitempty"`
+	// Outcome says how a part ended, "" while it has not.
+	Outcome Outcome `json:"outcome,omitempty"`
+	// Failure is why a part failed.
+	Failure *policies.Failure `json:"failure,omitempty"`
+	// Look says that tasks may be finished already: their records are to be looked for.
+	Look bool `json:"look,omitempty"`
+}
+
+// ShardEnd is how a shard of a foreach ended.
+type ShardEnd struct {
+	// Shard is the shard's place among those of its parent.
+	Shard int `json:"shard"`
+	Tally
+}
+
+// Start is the beginning of a node that starts from where c stands.
+func (c *Cursor) Start() *Cursor { return &Cursor{Last: c.Last, Ahead: c.Ahead, Bind: c.Bind} }
+
+// End takes over where a node has ended.
+func (c *Cursor) End(at *Cursor) {
+	*c = Cursor{Next: c.Next, Last: at.Last, Ahead: at.Ahead, Bind: at.Bind, Caught: at.Caught}
+}

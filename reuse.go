@@ -1,0 +1,282 @@
+package stepwell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+)
+
+// reuse finds out how far the origin came and what that means for each step of the plan.
+func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origin *runs.Run, from string, count bool) error {
+	if err := c.checkGone(ctx, plan, origin, from); err != nil {
+		return err
+	}
+	again := plan.After(from)
+	doc := p.doc
+	doc.Reused = map[string]string{}
+	for _, name := range plan.Names() {
+		if slices.Contains(again, name) || !hasName(origin.Plan, name) {
+			continue
+		}
+		doc.Reused[name] = origin.Run.Run
+	}
+	s := &records.Seeker{Store: c.store, Run: doc, Fresh: true}
+	at := &records.Cursor{}
+	for {
+		*at = records.Cursor{}
+		if _, err := s.Seek(ctx, plan.Root, nil, at); err != nil {
+			return err
+		}
+		task, why, err := c.rotten(ctx, s, at)
+		if err != nil {
+			return err
+		}
+		if task == "" {
+			break
+		}
+		s.Reject(task, why)
+	}
+	p.start = at
+	if at.Next == 0 && at.Inside == nil && at.Last == nil {
+		p.start = nil
+	}
+	p.doc.Reused = reused(s, plan, doc.Reused, origin.Run.Run)
+	return c.planSteps(ctx, p, s, plan, origin, from, count)
+}
+
+func hasName(plan flow.Plan, name string) bool { return slices.Contains(plan.Names(), name) }
+
+// rotten looks at the records that the resumed run would start from for an artifact whose content is gone or wrong, and names
+// the task that is to run again because of it.
+func (c *Client) rotten(ctx context.Context, s *records.Seeker, at *records.Cursor) (task, why string, _ error) {
+	taken := map[string]records.Task{}
+	for _, t := range s.Taken {
+		taken[flow.TaskName(t.Record.Step, t.Record.Index)] = t.Record
+	}
+	for _, ref := range frontier(at, nil) {
+		name := flow.TaskName(ref.Step, ref.Index)
+		by, why, err := c.damaged(ctx, taken[name])
+		if err != nil {
+			return "", "", err
+		}
+		if why == "" {
+			continue
+		}
+		if _, ok := taken[by]; ok {
+			return by, why, nil
+		}
+		// Whoever made it cannot run again alone, so all does.
+		first := s.Taken[0].Record
+		return flow.TaskName(first.Step, first.Index), why, nil
+	}
+	return "", "", nil
+}
+
+// frontier are the records that what is under way starts from.
+func frontier(at *records.Cursor, refs []records.Ref) []records.Ref {
+	if at.Last != nil && (at.Inside == nil || len(at.Parts) > 0) && !slices.ContainsFunc(refs, func(r records.Ref) bool { return r.Digest == at.Last.Digest }) {
+		refs = append(refs, *at.Last)
+	}
+	if at.Inside != nil {
+		refs = frontier(at.Inside, refs)
+	}
+	for _, p := range at.Parts {
+		refs = frontier(p, refs)
+	}
+	return refs
+}
+
+// damaged looks for an artifact of rec whose content is gone or wrong, and names the task that made it.
+func (c *Client) damaged(ctx context.Context, rec records.Task) (task, why string, _ error) {
+	for _, name := range slices.Sorted(maps.Keys(rec.Artifacts)) {
+		e := rec.Artifacts[name]
+		var err error
+		switch inline := len(e.Inline) > 0 || e.Size == 0; {
+		case !inline:
+			err = c.store.VerifyBlob(ctx, e.Digest, e.Size)
+		case artifacts.Sum(e.Inline) != e.Digest:
+			err = artifacts.ErrCorrupt
+		}
+		switch {
+		case errors.Is(err, artifacts.ErrNotFound):
+			why = fmt.Sprintf("the content of artifact %q is gone", name)
+		case errors.Is(err, artifacts.ErrCorrupt):
+			why = fmt.Sprintf("the content of artifact %q is damaged", name)
+		case err != nil:
+			return "", "", err
+		default:
+			continue
+		}
+		_, task, _ = strings.Cut(e.By, "/") // By is "run/step[index]"
+		return task, why, nil
+	}
+	return "", "", nil
+}
+
+// reused maps what the new run may take over to the run that has it.
+func reused(s *records.Seeker, plan flow.Plan, allowed map[string]string, origin string) map[string]string {
+	out := map[string]string{}
+	for _, t := range s.Taken {
+		switch has, ok := out[t.Record.Step]; {
+		case !ok:
+			out[t.Record.Step] = t.Ref.Run
+		case has != t.Ref.Run: // tasks of several runs: the origin knows which
+			out[t.Record.Step] = origin
+		}
+	}
+	// What happened within a foreach was not looked at.
+	plan.Walk(func(n flow.PlanNode) {
+		if n.Kind != flow.KindForeach {
+			return
+		}
+		_, joined := out[n.Join.Name]
+		if !joined && !underWay(s, n) {
+			return
+		}
+		inside := flow.Plan{Root: n.Nodes[0]}
+		for _, name := range append(inside.Names(), n.Name) {
+			if _, ok := allowed[name]; ok {
+				if _, has := out[name]; !has {
+					out[name] = origin
+				}
+			}
+		}
+	})
+	return out
+}
+
+// underWay says that the foreach's join was asked for.
+func underWay(s *records.Seeker, n flow.PlanNode) bool {
+	return slices.ContainsFunc(s.Stopped, func(st records.Stopped) bool { return st.Step == n.Join.Name })
+}
+
+// planSteps says for each step what becomes of it.
+func (c *Client) planSteps(ctx context.Context, p *ResumePlan, s *records.Seeker, plan flow.Plan, origin *runs.Run, from string, count bool) error {
+	taken, stopped := map[string][]records.Taken{}, map[string]records.Stopped{}
+	for _, t := range s.Taken {
+		taken[t.Record.Step] = append(taken[t.Record.Step], t)
+	}
+	first := "" // the step at which it stops
+	for _, st := range s.Stopped {
+		if _, ok := stopped[st.Step]; !ok {
+			stopped[st.Step] = st
+		}
+		if first == "" {
+			first = st.Step
+		}
+	}
+	for _, name := range plan.Steps() {
+		line := ResumeStep{Step: name}
+		around := plan.Around(name)
+		has, st := taken[name], stopped[name]
+		fan := slices.ContainsFunc(around, func(n flow.PlanNode) bool { return n.Kind == flow.KindForeach })
+		switch {
+		case name == from:
+			line.Why = "asked for with --step"
+		case fan && p.doc.Reused[name] != "":
+			var err error
+			if line, err = c.planItems(ctx, s, plan, name, line, p.doc, count); err != nil {
+				return err
+			}
+		case len(around) > 0 && len(has) > 0:
+			line.Tasks = len(has)
+			if line.Reuse = st.Why == ""; line.Reuse {
+				line.Why = fmt.Sprintf("%d turns", len(has))
+			} else {
+				line.Why = fmt.Sprintf("%d turns are reused; %s: %s", len(has), flow.TaskName(name, st.Index), why(origin, st))
+			}
+		case len(has) > 0:
+			line.Reuse, line.Why = true, string(has[0].Record.Outcome)
+			line.From, line.Digest = has[0].Ref.Run, &has[0].Ref.Digest
+		case !hasName(origin.Plan, name):
+			line.Why = "new in the flow"
+		case st.Why != "":
+			line.Why = why(origin, st)
+		case first != "":
+			line.Why = fmt.Sprintf("follows %q", first)
+		default:
+			line.Why = "not on the way that the run took"
+		}
+		p.Steps = append(p.Steps, line)
+	}
+	return nil
+}
+
+// why says why a task is not finished.
+func why(origin *runs.Run, st records.Stopped) string {
+	if f := origin.Failure; f != nil && f.Task == flow.TaskName(st.Step, st.Index) && st.Why == records.WhyNone {
+		return "failed: " + shorten(f.Message, 200)
+	}
+	return st.Why
+}
+
+// planItems counts the tasks of a step within a foreach.
+func (c *Client) planItems(ctx context.Context, s *records.Seeker, plan flow.Plan, name string, line ResumeStep, doc records.Run, count bool) (ResumeStep, error) {
+	path := plan.Path(name)
+	outer := slices.IndexFunc(path, func(n *flow.PlanNode) bool { return n.Kind == flow.KindForeach })
+	done := !underWay(s, *path[outer])
+	if line.Reuse = done; done {
+		line.Why = "all items"
+	} else {
+		line.Why = "items that did not finish"
+	}
+	for _, t := range s.Taken {
+		if d, ok := t.Record.Ahead[path[outer].Name]; ok && d.Items != nil && len(plan.Around(name)) == 1 {
+			line.Of = d.Items.Len
+		}
+	}
+	if !count {
+		return line, nil
+	}
+	inner := path[outer]
+	for _, n := range path {
+		if n.Kind == flow.KindForeach {
+			inner = n
+		}
+	}
+	seek := &records.Seeker{Store: c.store, Run: doc, Fresh: true}
+	var err error
+	line.Tasks, err = seek.Count(ctx, name, *inner)
+	switch {
+	case err != nil:
+		return line, err
+	case !done && line.Of > 0:
+		line.Why = fmt.Sprintf("%d of %d items are reused", line.Tasks, line.Of)
+	case !done:
+		line.Why = fmt.Sprintf("%d items are reused", line.Tasks)
+	default:
+		line.Why = fmt.Sprintf("%d items", line.Tasks)
+	}
+	return line, nil
+}
+
+// checkGone refuses to drop the work of a finished step in silence because it was renamed or removed.
+func (c *Client) checkGone(ctx context.Context, plan flow.Plan, origin *runs.Run, from string) error {
+	var errs []error
+	again := origin.Plan.After(from)
+	for _, name := range origin.Plan.Steps() {
+		if slices.Contains(again, name) || hasName(plan, name) {
+			continue
+		}
+		s := &records.Seeker{Store: c.store, Run: origin.Run}
+		any, err := s.Any(ctx, name)
+		if err != nil {
+			return err
+		}
+		if any {
+			errs = append(errs, fmt.Errorf("step %q finished in run %s but is not in the flow any more (give it its name back, or add --step to run again from a step before it)", name, origin.Pathspec()))
+		}
+	}
+	if len(errs) > 0 {
+		return &InputError{errors.Join(errs...)}
+	}
+	return nil
+}

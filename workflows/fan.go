@@ -1,0 +1,387 @@
+package workflows
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+)
+
+// fan is a foreach, or a part of its list, that is under way.
+type fan struct {
+	n    *flow.PlanNode
+	x    flow.Index // of the foreach
+	from *records.Ref
+	list flow.List
+	// quota is how many items may run at the same time, 0 for no limit.
+	quota int
+}
+
+// batch is how many items an activity runs, 1 when each task is an activity.
+func (f *fan) batch() int { return max(1, f.n.Fan.Batch) }
+
+// size is how many items a shard has.
+func (f *fan) size(l Limits) int {
+	if f.batch() > 1 {
+		return l.Shard * f.batch()
+	}
+	return max(1, l.Shard/weight(&f.n.Nodes[0]))
+}
+
+// weight is about how many tasks of a node run in the workflow itself. A foreach within counts as one: it has shards of its
+// own unless it is small.
+func weight(n *flow.PlanNode) int {
+	switch n.Kind {
+	case flow.KindStep, flow.KindDecide:
+		return 1
+	case flow.KindForeach:
+		return 2
+	case flow.KindSwitch:
+		most := 0
+		for i := range n.Nodes {
+			most = max(most, weight(&n.Nodes[i]))
+		}
+		return most
+	default:
+		sum := 0
+		for i := range n.Nodes {
+			sum += weight(&n.Nodes[i])
+		}
+		if n.Join != nil {
+			sum++
+		}
+		return sum
+	}
+}
+
+// foreach runs the items of a list, then the join.
+func (r *run) foreach(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Index, at *records.Cursor) error {
+	d, ok := at.Ahead[n.Name]
+	if !ok || d.Items == nil || n.Fan == nil {
+		return undecided(n)
+	}
+	f := &fan{n: n, x: x, from: at.Last, list: *d.Items, quota: n.Fan.MaxParallel}
+	tolerate := n.Fan.Tolerate.Of(f.list.Len)
+	finish := n.Fan.OnFailure == flow.FinishAll
+	inner := &scope{r: r, parent: s, finish: finish, strict: !finish && tolerate == 0}
+	in := &activities.JoinInput{Len: f.list.Len, Shape: n.Name}
+	p := r.begins(f)
+	defer func() { p.ended = true }()
+	switch each := weight(&n.Nodes[0]); {
+	case f.list.Len == 0:
+	case f.batch() == 1 && f.list.Len <= s.budget/each:
+		inner.budget = max(1, s.budget/f.list.Len)
+		if err := r.direct(ctx, inner, f, 0, f.list.Len, at, tolerate, p); err != nil {
+			return err
+		}
+		in.Parts = items(at.Parts, 0)
+	default:
+		in.Shard = f.size(r.limits)
+		if err := r.sharded(ctx, inner, f, 0, f.list.Len, at, tolerate, p); err != nil {
+			return err
+		}
+	}
+	return r.step(ctx, s, n.Join, x, at, in)
+}
+
+// direct runs items of a list in this workflow.
+func (r *run) direct(ctx workflow.Context, s *scope, f *fan, first, count int, at *records.Cursor, tolerate int, p *progress) error {
+	if at.Look {
+		parts, err := r.lookItems(ctx, f, first, count)
+		if err != nil {
+			return err
+		}
+		at.Parts, at.Look = parts, false
+	}
+	if at.Parts == nil {
+		at.Parts = make([]*records.Cursor, count)
+		for i := range at.Parts {
+			at.Parts[i] = &records.Cursor{Last: f.from, Bind: &flow.Binding{Foreach: f.n.Name, List: f.list, Item: first + i}}
+		}
+	}
+	p.started(at.Parts)
+	return r.parts(ctx, s, at.Parts, r.width(f), tolerate, func(ctx workflow.Context, i int) error {
+		err := r.node(ctx, s, &f.n.Nodes[0], records.Within(f.x, first+i), at.Parts[i])
+		p.item(err)
+		return err
+	})
+}
+
+// width is how many items run at the same time in this workflow.
+func (r *run) width(f *fan) int {
+	w := r.limits.Window
+	if f.quota > 0 {
+		w = min(w, f.quota)
+	}
+	return w
+}
+
+// lookItems asks how far items have come.
+func (r *run) lookItems(ctx workflow.Context, f *fan, first, count int) ([]*records.Cursor, error) {
+	var found activities.LookResult
+	err := workflow.ExecuteActivity(r.bookkeeping(ctx, fmt.Sprintf("%s: which items are finished", f.n.Name)), activities.LookType, activities.LookInput{
+		Flow: r.flow, Run: r.id, Foreach: f.n.Name, Index: f.x, From: f.from, List: f.list, First: first, Count: count,
+	}).Get(ctx, &found)
+	if err != nil {
+		return nil, r.bookkept(ctx, err)
+	}
+	if len(found.Parts) != count {
+		return nil, permanent("foreach %q: %d items of %d were looked at", f.n.Name, len(found.Parts), count)
+	}
+	return found.Parts, nil
+}
+
+// bookkept is the failure of one of the run's own activities.
+func (r *run) bookkept(ctx workflow.Context, err error) error {
+	if ctx.Err() != nil || temporal.IsCanceledError(err) {
+		return temporal.NewCanceledError()
+	}
+	return r.failure(ctx, err, activities.StepInput{Flow: r.flow, Run: r.id})
+}
+
+// shard is a child workflow that runs a part of a foreach's list.
+type shard struct {
+	scope  *scope
+	future workflow.ChildWorkflowFuture
+	ended  bool
+	told   bool
+}
+
+// halt tells the shard to start nothing further.
+func (sh *shard) halt(ctx workflow.Context) {
+	if sh.ended || sh.told {
+		return
+	}
+	sh.told = true
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		// It may have ended in the meantime, and then it need not be told.
+		_ = sh.future.SignalChildWorkflow(ctx, haltSignal, nil).Get(ctx, nil)
+	})
+}
+
+// sharded runs a part of a list as shards, each a child workflow.
+func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, at *records.Cursor, tolerate int, p *progress) error {
+	size := f.size(r.limits)
+	for (count+size-1)/size > r.limits.Children { // shards of shards
+		size *= r.limits.Children
+	}
+	children := (count + size - 1) / size
+	if at.Look {
+		if err := r.lookShards(ctx, f, first, count, size, at); err != nil {
+			return err
+		}
+	}
+	var total records.Tally
+	ended := make([]bool, children)
+	for _, e := range at.Ended {
+		ended[e.Shard] = true
+		total.Merge(e.Tally)
+	}
+	p.counts(&total)
+
+	width := min(children, r.limits.Shards)
+	quota := f.quota
+	if quota > 0 {
+		width = min(width, max(1, quota/r.limits.Window))
+		quota = max(1, quota/width)
+	}
+	permits := 0
+	if r.maxParallel > 0 {
+		width = min(width, r.maxParallel)
+		permits = max(1, r.maxParallel/width)
+	}
+	var (
+		next    int
+		stopped error
+		done    = workflow.NewWaitGroup(ctx)
+	)
+	for range width {
+		done.Add(1)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer done.Done()
+			for next < children {
+				k := next
+				next++
+				if ended[k] {
+					continue
+				}
+				if err := r.stop(ctx, s); err != nil {
+					stopped = err
+					return
+				}
+				from := first + k*size
+				out, err := r.shard(ctx, s, ShardInput{
+					Version: InputVersion, Flow: r.flow, Run: r.id, Node: *f.n, Index: f.x, From: f.from, List: f.list,
+					First: from, Count: min(size, first+count-from), Quota: quota, MaxParallel: permits,
+					Stop: s.strict, Look: at.Look, Defaults: r.defaults, Limits: r.limits,
+				})
+				if err != nil {
+					stopped = err
+					s.halt(ctx)
+					s.parent.failed(ctx)
+					return
+				}
+				at.Ended = append(at.Ended, records.ShardEnd{Shard: k, Tally: out.Tally})
+				total.Merge(out.Tally)
+				r.tell(ctx, p)
+				if out.Stopped && stopped == nil {
+					stopped = errStopped
+				}
+				if total.Failed > tolerate && !s.finish {
+					s.halt(ctx)
+					s.parent.failed(ctx)
+				}
+			}
+		})
+	}
+	done.Wait(ctx)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if total.Failed > tolerate {
+		return total.Err()
+	}
+	return stopped
+}
+
+// lookShards asks which shards are finished already.
+func (r *run) lookShards(ctx workflow.Context, f *fan, first, count, size int, at *records.Cursor) error {
+	if size != f.size(r.limits) {
+		return nil // the shards ask for their own shards
+	}
+	var found activities.LookResult
+	err := workflow.ExecuteActivity(r.bookkeeping(ctx, fmt.Sprintf("%s: which shards are finished", f.n.Name)), activities.LookType, activities.LookInput{
+		Flow: r.flow, Run: r.id, Foreach: f.n.Name, Index: f.x, From: f.from, List: f.list, First: first, Count: count, Shard: size,
+	}).Get(ctx, &found)
+	if err != nil {
+		return r.bookkept(ctx, err)
+	}
+	at.Ended = found.Ended
+	return nil
+}
+
+// shard runs one shard to its end.
+func (r *run) shard(ctx workflow.Context, s *scope, in ShardInput) (ShardOutput, error) {
+	if r.permits != nil {
+		if err := r.permits.Acquire(ctx, int64(in.MaxParallel)); err != nil {
+			return ShardOutput{}, err
+		}
+		defer r.permits.Release(int64(in.MaxParallel))
+	}
+	last := in.First + in.Count - 1
+	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
+		WorkflowID:          ShardID(r.flow, r.id, in.Node.Name, in.Index, in.First, last),
+		WaitForCancellation: true,
+		ParentClosePolicy:   enumspb.PARENT_CLOSE_POLICY_TERMINATE,
+		StaticSummary:       fmt.Sprintf("%s: items %d to %d of %d", flow.TaskName(in.Node.Name, in.Index), in.First, last, in.List.Len),
+	})
+	sh := &shard{scope: s}
+	sh.future = workflow.ExecuteChildWorkflow(ctx, ShardType(r.flow), in)
+	r.shards = append(r.shards, sh)
+	var out ShardOutput
+	err := sh.future.Get(ctx, &out)
+	sh.ended = true
+	r.forget(sh)
+	if err == nil {
+		return out, nil
+	}
+	if ctx.Err() != nil || temporal.IsCanceledError(err) {
+		return out, temporal.NewCanceledError()
+	}
+	// A shard tells of its items' failures in its result; this one was ended by somebody or something else.
+	f := r.failure(ctx, err, activities.StepInput{Flow: r.flow, Run: r.id, Step: in.Node.Name, Index: in.Index})
+	if f.Class == policies.Cancelled {
+		f.Class, f.Message = policies.Unknown, fmt.Sprintf("the shard of items %d to %d was ended: %s", in.First, last, f.Message)
+	}
+	return out, &fatalError{f}
+}
+
+// fatalError is a failure that no tolerance of failed items covers.
+type fatalError struct{ f *policies.Failure }
+
+func (e *fatalError) Error() string { return e.f.Message }
+
+// batches runs items of a list in batches.
+func (r *run) batches(ctx workflow.Context, s *scope, f *fan, first, count int, at *records.Cursor, p *progress) error {
+	size := f.batch()
+	units := (count + size - 1) / size
+	if at.Parts == nil {
+		for range units {
+			at.Parts = append(at.Parts, &records.Cursor{})
+		}
+	}
+	p.started(at.Parts)
+	return r.parts(ctx, s, at.Parts, r.width(f), units, func(ctx workflow.Context, i int) error {
+		in := activities.BatchInput{
+			Flow: r.flow, Run: r.id, Foreach: f.n.Name, Index: f.x, From: f.from, List: f.list,
+			First: first + i*size, Count: min(size, count-i*size), Stop: s.strict, Look: at.Look || r.reset(),
+		}
+		b, err := r.batch(ctx, in)
+		if err != nil {
+			return err
+		}
+		at.Parts[i].Batch = &b
+		p.Completed += b.Completed
+		p.Failed += b.Failed
+		r.tell(ctx, p)
+		if b.Failed > 0 {
+			s.failed(ctx)
+		}
+		return nil
+	})
+}
+
+func (r *run) batch(ctx workflow.Context, in activities.BatchInput) (records.Batch, error) {
+	if r.permits != nil {
+		if err := r.permits.Acquire(ctx, 1); err != nil {
+			return records.Batch{}, err
+		}
+		defer r.permits.Release(1)
+	}
+	name := activities.BatchName(in.Foreach, in.Index, in.First, in.Count)
+	// The batch itself decides what is tried again and when.
+	o := policies.NewSpec(nil, nil, nil).ActivityOptions(r.defaults)
+	o.RetryPolicy.MaximumAttempts = 0
+	o.ActivityID, o.Summary = name, fmt.Sprintf("items %d to %d", in.First, in.First+in.Count-1)
+	var out records.Batch
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.BatchType(in.Flow, in.Foreach), in).Get(ctx, &out)
+	if err == nil {
+		return out, nil
+	}
+	if ctx.Err() != nil || temporal.IsCanceledError(err) {
+		return out, temporal.NewCanceledError()
+	}
+	f := r.failure(ctx, err, activities.StepInput{Flow: r.flow, Run: r.id, Step: in.Foreach, Index: in.Index})
+	return out, &fatalError{f}
+}
+
+func (r *run) forget(sh *shard) {
+	for i, other := range r.shards {
+		if other == sh {
+			r.shards = append(r.shards[:i], r.shards[i+1:]...)
+			return
+		}
+	}
+}
+
+// maxWorkflowID is what PostgreSQL stores of an id.
+const maxWorkflowID = 255
+
+// ShardID is the workflow id of a shard. One that would be too long ends in a digest.
+func ShardID(flowName, run, foreach string, x flow.Index, first, last int) string {
+	base := flowName + "/" + run + "/"
+	name := fmt.Sprintf("%s/%d-%d", flow.TaskName(foreach, x), first, last)
+	if len(base)+len(name) > maxWorkflowID {
+		sum := sha256.Sum256([]byte(name))
+		name = hex.EncodeToString(sum[:12])
+	}
+	return base + name
+}

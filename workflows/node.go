@@ -1,0 +1,354 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+)
+
+// run is one execution of the interpreter: of a whole run, or of a shard.
+type run struct {
+	flow, id    string
+	info        *workflow.Info
+	defaults    policies.Defaults
+	limits      Limits
+	maxParallel int
+	permits     workflow.Semaphore // nil when there is no limit on tasks
+	top         *scope
+	shards      []*shard // those that were started
+	// draining says that nothing starts any more, so that the workflow can continue as new.
+	draining bool
+	// rows is what the Web UI shows under "current details"; quiet says that something else is shown there.
+	rows  []string
+	quiet bool
+	fans  []*progress
+	// caught counts the failures that were caught, since the run last continued as new.
+	caught int
+}
+
+func newRun(ctx workflow.Context, flowName, id string, d policies.Defaults, l *Limits, maxParallel int) *run {
+	r := &run{flow: flowName, id: id, info: workflow.GetInfo(ctx), defaults: d, limits: l.withDefaults(), maxParallel: maxParallel}
+	r.top = &scope{r: r, strict: true, budget: r.limits.Tasks}
+	if maxParallel > 0 {
+		r.permits = workflow.NewSemaphore(ctx, int64(maxParallel))
+	}
+	return r
+}
+
+// errStopped says that a node stopped between two tasks: because something else failed, or for the workflow to continue as new.
+var errStopped = errors.New("stopped")
+
+// scope is a part of the run that can be told to start nothing further.
+type scope struct {
+	r      *run
+	parent *scope
+	// strict says that one failure within stops the scope.
+	strict bool
+	// finish says that failures do not stop it, however many.
+	finish bool
+	halted bool
+	// budget is about how many tasks a foreach within may run in this workflow.
+	budget int
+}
+
+// failed tells a scope and those around it of a failure within.
+func (s *scope) failed(ctx workflow.Context) {
+	for ; s != nil && s.strict; s = s.parent {
+		s.halt(ctx)
+	}
+}
+
+// halt stops the scope, shards included.
+func (s *scope) halt(ctx workflow.Context) {
+	if s.halted {
+		return
+	}
+	s.halted = true
+	for _, sh := range s.r.shards {
+		if sh.scope.within(s) {
+			sh.halt(ctx)
+		}
+	}
+}
+
+func (s *scope) within(outer *scope) bool {
+	for ; s != nil; s = s.parent {
+		if s == outer {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *scope) stopped() bool {
+	for ; s != nil; s = s.parent {
+		if s.halted {
+			return true
+		}
+	}
+	return false
+}
+
+// stop says why no further task may start, nil when one may.
+func (r *run) stop(ctx workflow.Context, s *scope) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	r.draining = r.draining || r.info.GetContinueAsNewSuggested()
+	if r.draining || s.stopped() {
+		return errStopped
+	}
+	return nil
+}
+
+// node runs a node from where at stands to its end, and keeps at up to date.
+func (r *run) node(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Index, at *records.Cursor) error {
+	switch n.Kind {
+	case flow.KindStep, flow.KindDecide:
+		return r.step(ctx, s, n, x, at, nil)
+	case flow.KindSeq:
+		return r.seq(ctx, s, n.Nodes, x, at)
+	case flow.KindSwitch:
+		d, ok := at.Ahead[n.Name]
+		if !ok || d.Case >= len(n.Nodes) {
+			return undecided(n)
+		}
+		return r.inside(ctx, s, &n.Nodes[d.Case], x, at)
+	case flow.KindLoop:
+		for {
+			d, ok := at.Ahead[n.Name]
+			if !ok {
+				return undecided(n)
+			}
+			if !d.Again {
+				return nil
+			}
+			if err := r.inside(ctx, s, &n.Nodes[0], records.Within(x, at.Next), at); err != nil {
+				return err
+			}
+			at.Next++
+		}
+	case flow.KindBranch:
+		return r.branch(ctx, s, n, x, at)
+	case flow.KindForeach:
+		return r.foreach(ctx, s, n, x, at)
+	default:
+		return permanent("the plan has a node of kind %q (upgrade this worker)", n.Kind)
+	}
+}
+
+func undecided(n *flow.PlanNode) error {
+	return permanent("nothing was decided about %s %q (does the worker have another version of the flow?)", n.Kind, n.Name)
+}
+
+func permanent(format string, args ...any) error {
+	return &policies.Failure{Class: policies.Permanent, Message: fmt.Sprintf(format, args...)}
+}
+
+// seq runs nodes one after the other.
+func (r *run) seq(ctx workflow.Context, s *scope, nodes []flow.PlanNode, x flow.Index, at *records.Cursor) error {
+	for at.Next < len(nodes) {
+		if err := r.inside(ctx, s, &nodes[at.Next], x, at); err != nil {
+			return err
+		}
+		at.Next++
+	}
+	return nil
+}
+
+// inside runs a node within the one that at is the cursor of.
+func (r *run) inside(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Index, at *records.Cursor) error {
+	if at.Inside == nil {
+		at.Inside = at.Start()
+	}
+	if err := r.node(ctx, s, n, x, at.Inside); err != nil {
+		return err
+	}
+	at.End(at.Inside)
+	return nil
+}
+
+// branch runs its arms at the same time, then its join.
+func (r *run) branch(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Index, at *records.Cursor) error {
+	if at.Parts == nil {
+		for range n.Nodes {
+			at.Parts = append(at.Parts, at.Start())
+		}
+	}
+	inner := &scope{r: r, parent: s, strict: true, budget: max(1, s.budget/len(n.Nodes))}
+	err := r.parts(ctx, inner, at.Parts, len(at.Parts), 0, func(ctx workflow.Context, i int) error {
+		return r.node(ctx, inner, &n.Nodes[i], x, at.Parts[i])
+	})
+	if err != nil {
+		return err
+	}
+	in := &activities.JoinInput{Len: len(at.Parts), Branch: true, Shape: n.Name, Parts: items(at.Parts, 0)}
+	return r.step(ctx, s, n.Join, x, at, in)
+}
+
+// parts runs what has not ended of some parts, up to width at the same time. Up to tolerate of them may fail. It returns when all
+// that was started has come to an end.
+func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, width, tolerate int, one func(ctx workflow.Context, i int) error) error {
+	var (
+		next, failures int
+		stopped        error
+		done           = workflow.NewWaitGroup(ctx)
+	)
+	for _, p := range parts {
+		if p.Outcome == records.Failed {
+			failures++
+		}
+	}
+	for range min(width, len(parts)) {
+		done.Add(1)
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			defer done.Done()
+			for next < len(parts) {
+				i := next
+				next++
+				p := parts[i]
+				if p.Outcome != "" {
+					continue
+				}
+				if err := r.stop(ctx, s); err != nil {
+					stopped = err
+					return
+				}
+				err := one(ctx, i)
+				var failure *policies.Failure
+				switch {
+				case err == nil:
+					p.Outcome = records.Completed
+					if p.Caught {
+						p.Outcome = records.Caught
+					}
+					p.Ahead, p.Bind, p.Caught, p.Next = nil, nil, false, 0
+				case errors.As(err, &failure):
+					*p = records.Cursor{Outcome: records.Failed, Failure: failure}
+					if failures++; failures > tolerate && !s.finish {
+						s.halt(ctx)
+						s.parent.failed(ctx)
+					}
+				case errors.Is(err, errStopped):
+					stopped = err
+				default:
+					stopped = err
+					s.halt(ctx)
+					s.parent.failed(ctx)
+					return
+				}
+			}
+		})
+	}
+	done.Wait(ctx)
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if failures > tolerate {
+		var t records.Tally
+		for _, p := range parts {
+			if p.Outcome == records.Failed {
+				t.Add(records.Item{Outcome: p.Outcome, Failure: p.Failure})
+			}
+		}
+		return t.Err()
+	}
+	return stopped
+}
+
+// items is how parts ended, for a join or a shard's document. Only the first failures are told at length.
+func items(parts []*records.Cursor, first int) []records.Item {
+	const atLength = 20
+	out := make([]records.Item, len(parts))
+	failures := 0
+	for i, p := range parts {
+		out[i] = records.Item{Index: first + i, Outcome: p.Outcome}
+		switch p.Outcome {
+		case records.Completed, records.Caught:
+			out[i].Ref = p.Last
+		case records.Failed:
+			f := *p.Failure
+			if failures++; failures > atLength {
+				f.Stack, f.Message = "", shorten(f.Message, 200)
+			}
+			out[i].Failure = &f
+		}
+	}
+	return out
+}
+
+// step runs a step or a join and, when its attempts are spent, its catch function.
+func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Index, at *records.Cursor, join *activities.JoinInput) error {
+	if err := r.stop(ctx, s); err != nil {
+		return err
+	}
+	if r.permits != nil {
+		if err := r.permits.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		defer r.permits.Release(1)
+		if err := r.stop(ctx, s); err != nil {
+			return err
+		}
+	}
+	in := activities.StepInput{Flow: r.flow, Run: r.id, Step: n.Name, Index: x, From: at.Last, Bind: at.Bind, Join: join, LookBack: r.reset()}
+	task := flow.TaskName(n.Name, x)
+
+	o := n.Policy.ActivityOptions(r.defaults)
+	o.ActivityID, o.Summary = task, summary(n, x)
+	r.show(ctx, task, "running")
+	var res activities.StepResult
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(in.Flow, n.Name), in).Get(ctx, &res)
+	if err == nil {
+		return r.stepped(ctx, task, at, res)
+	}
+	failure := r.failure(ctx, err, in)
+	if failure.Class == policies.Cancelled || ctx.Err() != nil {
+		r.show(ctx, task, "cancelled")
+		return temporal.NewCanceledError()
+	}
+	if !n.Policy.Catch {
+		r.show(ctx, task, "failed: "+failure.Message)
+		s.failed(ctx)
+		return failure
+	}
+
+	in.Failure = failure
+	r.show(ctx, task, "catching: "+failure.Message)
+	o = n.Policy.CatchOptions(r.defaults)
+	o.ActivityID, o.Summary = task+".catch", oneLine(fmt.Sprintf("catch %s: %s", failure.Class, failure.Message), maxSummary)
+	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.CatchType(in.Flow, n.Name), in).Get(ctx, &res)
+	if err == nil {
+		return r.stepped(ctx, task, at, res)
+	}
+	caught := failure
+	failure = r.failure(ctx, err, in)
+	if failure.Class == policies.Cancelled || ctx.Err() != nil {
+		r.show(ctx, task, "cancelled")
+		return temporal.NewCanceledError()
+	}
+	if failure.Attempt == 0 { // the server ended the catch activity: it is no attempt of the step
+		failure.Attempt = max(caught.Attempt, 1)
+		failure.Message = fmt.Sprintf("the catch function failed: %s; it was called for: %s", failure.Message, caught.Message)
+	}
+	r.show(ctx, task, "failed: "+failure.Message)
+	s.failed(ctx)
+	return failure
+}
+
+// stepped takes over what a task ended with. An attempt that was given up may have finished it before its failure was caught.
+func (r *run) stepped(ctx workflow.Context, task string, at *records.Cursor, res activities.StepResult) error {
+	*at = records.Cursor{Last: &res.Ref, Ahead: res.Ahead, Caught: res.Outcome == records.Caught}
+	if at.Caught {
+		r.caught++
+	}
+	r.show(ctx, task, string(res.Outcome))
+	return nil
+}

@@ -1,0 +1,164 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+)
+
+// ShardType is the workflow type of the shards of a flow's foreach shapes.
+func ShardType(flowName string) string { return flowName + ".shard" }
+
+// haltSignal tells a shard to start nothing further.
+const haltSignal = "stepwell.halt"
+
+// ShardInput starts a shard. It has the part of the plan that it needs.
+type ShardInput struct {
+	Version int           `json:"version"`
+	Flow    string        `json:"flow"`
+	Run     string        `json:"run"`
+	Node    flow.PlanNode `json:"node"`
+	Index   flow.Index    `json:"index,omitempty"`
+	// From is the record at the split.
+	From *records.Ref `json:"from"`
+	List flow.List    `json:"list"`
+	// First and Count are the shard's part of the list.
+	First int `json:"first"`
+	Count int `json:"count"`
+	// Quota is how many items may run at the same time, MaxParallel how many tasks. 0 means no limit.
+	Quota       int `json:"quota,omitempty"`
+	MaxParallel int `json:"max_parallel,omitempty"`
+	// Stop says that one failure stops the foreach.
+	Stop bool `json:"stop,omitempty"`
+	// Look says that items may be finished already.
+	Look     bool              `json:"look,omitempty"`
+	Defaults policies.Defaults `json:"defaults,omitzero"`
+	Limits   Limits            `json:"limits"`
+	// Start is where to go on, of a shard that continues as new.
+	Start *records.Cursor `json:"start,omitempty"`
+}
+
+// ShardOutput says how a shard's items ended. Failed items are no failure of the shard.
+type ShardOutput struct {
+	records.Tally
+	// Stopped says that not all items were run.
+	Stopped bool `json:"stopped,omitempty"`
+}
+
+// Shard runs a part of a foreach's list: the items themselves, or more shards.
+func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
+	if in.Version > InputVersion || in.Node.Fan == nil || len(in.Node.Nodes) != 1 {
+		return ShardOutput{}, temporal.NewNonRetryableApplicationError(
+			"the shard was started by another version of Stepwell (upgrade this worker)", string(policies.Permanent), nil)
+	}
+	r := newRun(ctx, in.Flow, in.Run, in.Defaults, &in.Limits, in.MaxParallel)
+	r.quiet = true
+	if err := r.answers(ctx); err != nil {
+		return ShardOutput{}, err
+	}
+	r.top.strict = in.Stop
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		workflow.GetSignalChannel(ctx, haltSignal).Receive(ctx, nil)
+		r.top.halt(ctx)
+	})
+	at := in.Start
+	if at == nil {
+		at = &records.Cursor{Look: in.Look}
+	}
+	f := &fan{n: &in.Node, x: in.Index, from: in.From, list: in.List, quota: in.Quota}
+	p := r.begins(f)
+	p.Items = in.Count
+
+	// What fails here is for the parent to judge: it knows how many failures are tolerated.
+	scope := &scope{r: r, parent: r.top, strict: in.Stop, budget: max(1, r.limits.Shard/min(in.Count, r.limits.Shard))}
+	all := in.Count + 1
+	var err error
+	switch {
+	case in.Count > f.size(r.limits):
+		err = r.sharded(ctx, scope, f, in.First, in.Count, at, all, p)
+	case f.batch() > 1:
+		err = r.batches(ctx, scope, f, in.First, in.Count, at, p)
+	default:
+		err = r.direct(ctx, scope, f, in.First, in.Count, at, all, p)
+	}
+	if errors.Is(err, errStopped) && r.draining && !scope.stopped() {
+		in.Start, in.Look = at, false
+		return ShardOutput{}, workflow.NewContinueAsNewError(ctx, r.info.WorkflowType.Name, in)
+	}
+	if in.Count > f.size(r.limits) {
+		return r.tally(at, err)
+	}
+	// Even a shard that was cancelled says what is done: a resume reads this instead of the items' records.
+	done, _ := workflow.NewDisconnectedContext(ctx)
+	if writeErr := r.write(done, f, in, at); writeErr != nil && (err == nil || errors.Is(err, errStopped)) {
+		err = writeErr
+	}
+	return r.tally(at, err)
+}
+
+// asError is a failure as a workflow returns it.
+func asError(err error) error {
+	var fatal *fatalError
+	if errors.As(err, &fatal) {
+		err = fatal.f
+	}
+	var f *policies.Failure
+	if errors.As(err, &f) {
+		return policies.Error(f, policies.Decision{})
+	}
+	return err
+}
+
+// tally counts how a shard's items ended.
+func (r *run) tally(at *records.Cursor, err error) (ShardOutput, error) {
+	var out ShardOutput
+	for _, p := range at.Parts {
+		if p.Batch != nil {
+			out.Merge(p.Batch.Tally)
+			continue
+		}
+		out.Add(records.Item{Outcome: p.Outcome, Failure: p.Failure})
+	}
+	for _, e := range at.Ended {
+		out.Merge(e.Tally)
+	}
+	if err != nil && !errors.Is(err, errStopped) {
+		return out, asError(err)
+	}
+	out.Stopped = err != nil
+	return out, nil
+}
+
+// write writes the shard's document.
+func (r *run) write(ctx workflow.Context, f *fan, in ShardInput, at *records.Cursor) error {
+	d := records.Shard{Flow: r.flow, Run: r.id, Foreach: f.n.Name, Index: f.x, First: in.First, Count: in.Count}
+	var parts []records.Item
+	var batches []records.Batch
+	if f.batch() > 1 {
+		d.Batched = true
+		for _, p := range at.Parts {
+			if p.Batch != nil {
+				batches = append(batches, *p.Batch)
+				d.Merge(p.Batch.Tally)
+			}
+		}
+	} else {
+		parts = items(at.Parts, in.First)
+		for _, p := range parts {
+			d.Add(p)
+		}
+	}
+	err := workflow.ExecuteActivity(r.bookkeeping(ctx, fmt.Sprintf("write down how %d items ended", in.Count)),
+		activities.ShardType, d, parts, batches).Get(ctx, nil)
+	if err != nil {
+		return asError(r.bookkept(ctx, err))
+	}
+	return nil
+}
