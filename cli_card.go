@@ -42,11 +42,12 @@ writes to standard output. --open shows it in the browser, from a temporary file
 				return inputf("--open shows a file, --output - writes none (leave one out)")
 			}
 			ctx := cmd.Context()
-			reader, _, task, done, err := c.open(ctx, args[0])
+			t, done, err := c.openTask(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			defer done()
+			task := t.task
 			names, err := task.Cards(ctx)
 			if err != nil {
 				return err
@@ -54,7 +55,7 @@ writes to standard output. --open shows it in the browser, from a temporary file
 			if c.set.json {
 				docs := []cardDocument{}
 				for _, name := range names {
-					docs = append(docs, cardDocument{Pathspec: task.Pathspec(), Name: name, Path: cardFile(reader.Store(), task, name)})
+					docs = append(docs, cardDocument{Pathspec: task.Pathspec(), Name: name, Path: cardFile(t.reader.Store(), task, name)})
 				}
 				return c.printJSON(docs)
 			}

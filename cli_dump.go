@@ -56,15 +56,15 @@ a file, whatever its size; it appears when all of it is there and its digest is 
 				return inputf("--json prints and --output saves (leave one out)")
 			}
 			ctx := cmd.Context()
-			_, _, task, done, err := c.open(ctx, args[0])
+			t, done, err := c.openTask(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			defer done()
 			if len(args) == 1 {
-				return c.dumpAll(ctx, task, o)
+				return c.dumpAll(ctx, t.task, o)
 			}
-			return c.dumpOne(ctx, task, args[1], o.output)
+			return c.dumpOne(ctx, t.task, args[1], o.output)
 		},
 	}
 	f := cmd.Flags()

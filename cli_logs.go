@@ -9,35 +9,43 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 )
 
+// manyLogs is how many tasks of a step have their logs read, unless all are asked for.
+const manyLogs = 1000
+
 func (c *command) logsCmd() *cobra.Command {
 	var attempt int
+	var all bool
 	cmd := &cobra.Command{
 		Use: "logs FLOW/RUN[/STEP]", Short: "Print what steps logged, in the order of time",
 		Example: c.examples(
 			"logs FLOW/latest                     all lines of the newest run",
 			"logs FLOW/latest/STEP --attempt 2    those of one attempt of a step",
+			"logs 'FLOW/latest/STEP[3]'           those of one item, of a step in a foreach",
 			"logs FLOW/latest --json              a JSON object per line"),
-		Args: exactly("a run or a task (Flow/run, Flow/latest, Flow/run/step)"),
+		Args: exactly("a run, a step or a task (Flow/run, Flow/latest, Flow/run/step, Flow/run/step[3])"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("attempt") && attempt < 1 {
 				return inputf("--attempt %d is not an attempt (they count from 1)", attempt)
 			}
 			ctx := cmd.Context()
-			_, run, task, done, err := c.open(ctx, args[0])
+			t, done, err := c.open(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			defer done()
-			tasks := []*runs.Task{task}
-			if task == nil {
-				if tasks, err = started(ctx, run); err != nil {
-					return err
-				}
+			limit := manyLogs
+			if all {
+				limit = 0
+			}
+			tasks, more, err := logged(ctx, t, limit)
+			if err != nil {
+				return err
 			}
 			lines, err := logLines(ctx, tasks, attempt)
 			if err != nil {
@@ -46,9 +54,13 @@ func (c *command) logsCmd() *cobra.Command {
 			if len(lines) == 0 {
 				fmt.Fprintln(c.io.Err, "no lines were logged")
 			}
+			for _, step := range more {
+				fmt.Fprintf(c.io.Err, "of step %q only the first %s are here that logged something (add --all, or name one)\n", clean(step), many(manyLogs, "task"))
+			}
 			return c.printLogs(lines)
 		},
 	}
+	cmd.Flags().BoolVar(&all, "all", false, fmt.Sprintf("of a step with many tasks the logs of all, not only of the first %d", manyLogs))
 	cmd.Flags().IntVar(&attempt, "attempt", 0, "only this attempt (default all)")
 	return c.withJSON(cmd)
 }
@@ -70,19 +82,37 @@ func (c *command) printLogs(lines []logLine) error {
 	return nil
 }
 
-// started are the tasks of a run that can have logged something.
-func started(ctx context.Context, run *runs.Run) ([]*runs.Task, error) {
-	steps, err := run.Steps(ctx)
-	if err != nil {
-		return nil, err
-	}
-	var tasks []*runs.Task
-	for _, s := range steps {
-		if s.Task != nil {
-			tasks = append(tasks, s.Task)
+// logged are the tasks of a target that can have logged something, of a step at most limit, and the steps that have more.
+// A limit of 0 is none.
+func logged(ctx context.Context, t target, limit int) (tasks []*runs.Task, more []string, _ error) {
+	var steps []*runs.Step
+	switch {
+	case t.task != nil:
+		return []*runs.Task{t.task}, nil, nil
+	case t.step != nil:
+		steps = []*runs.Step{t.step}
+	case t.foreach != nil:
+		steps = t.foreach.Steps
+	default:
+		var err error
+		if steps, err = t.run.Steps(ctx); err != nil {
+			return nil, nil, err
 		}
 	}
-	return tasks, nil
+	for _, s := range steps {
+		n := 0
+		for task, err := range s.Logged(ctx) {
+			if err != nil {
+				return nil, nil, err
+			}
+			if n++; limit > 0 && n > limit {
+				more = append(more, s.Name)
+				break
+			}
+			tasks = append(tasks, task)
+		}
+	}
+	return tasks, more, nil
 }
 
 // logLine is a line as it is shown and as it is stored.
@@ -93,13 +123,21 @@ type logLine struct {
 
 // logLines merges the logs of tasks in the order of time. A line without a time stays behind the one before it.
 func logLines(ctx context.Context, tasks []*runs.Task, attempt int) ([]logLine, error) {
+	all := make([][]runs.Log, len(tasks))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(16)
+	for i, t := range tasks {
+		g.Go(func() (err error) {
+			all[i], err = t.Logs(ctx)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
 	var lines []logLine
-	for _, t := range tasks {
-		logs, err := t.Logs(ctx)
-		if err != nil {
-			return nil, err
-		}
-		for _, l := range logs {
+	for i, t := range tasks {
+		for _, l := range all[i] {
 			if attempt > 0 && l.Attempt != attempt {
 				continue
 			}

@@ -101,7 +101,7 @@ func TestExitCodes(t *testing.T) {
 		say  string
 	}{
 		{"nope", ExitInput, `"nope" is not a command of`},
-		{"show", ExitInput, "needs a run or a task"},
+		{"show", ExitInput, "needs a run, a step or a task"},
 		{"show a/b c", ExitInput, `does not know what to do with "c"`},
 		{"show --nope", ExitInput, "unknown flag"},
 		{"show TrainFlow", ExitInput, "does not name a run"},

@@ -15,48 +15,42 @@ import (
 )
 
 func (c *command) showCmd() *cobra.Command {
-	return c.withJSON(&cobra.Command{
-		Use: "show FLOW/RUN[/STEP]", Short: "Show a run with its steps, or a task with its attempts and artifacts",
+	var o showOptions
+	cmd := &cobra.Command{
+		Use: "show FLOW/RUN[/STEP]", Short: "Show a run with its steps, a step with its tasks, or a task with its attempts and artifacts",
 		Example: c.examples(
-			"show FLOW/latest              the newest run: parameters, steps, what each set, what failed",
-			"show FLOW/latest/STEP         a task: attempts with errors and waits, artifacts, cards",
-			"show FLOW/latest --json       the same for scripts"),
-		Args: exactly("a run or a task (Flow/run, Flow/latest, Flow/run/step)"),
+			"show FLOW/latest                  the newest run: parameters, steps, what each set, what failed",
+			"show FLOW/latest/STEP             a task: attempts with errors and waits, artifacts, cards",
+			"show FLOW/latest/STEP --failed    of a step in a foreach: the tasks that failed",
+			"show 'FLOW/latest/STEP[3]'        the task of one item",
+			"show FLOW/latest --json           the same for scripts"),
+		Args: exactly("a run, a step or a task (Flow/run, Flow/latest, Flow/run/step, Flow/run/step[3])"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if o.all && o.failed {
+				return inputf("--all shows those that failed, too (leave --failed out)")
+			}
 			ctx := cmd.Context()
-			reader, run, task, done, err := c.open(ctx, args[0])
+			t, done, err := c.open(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			defer done()
-			if task == nil {
-				return c.showRun(ctx, reader, run)
+			switch {
+			case t.step != nil:
+				return c.showStep(ctx, t, o)
+			case o.all || o.failed:
+				return inputf("--all and --failed are for a step with many tasks, and %q is none", args[0])
+			case t.task != nil:
+				return c.showTask(ctx, t.reader, t.run, t.task)
+			case t.foreach != nil:
+				return c.showForeach(ctx, t)
 			}
-			return c.showTask(ctx, reader, run, task)
+			return c.showRun(ctx, t.reader, t.run)
 		},
-	})
-}
-
-// open reads the run, and the task if the pathspec names one.
-func (c *command) open(ctx context.Context, spec string) (_ *runs.Reader, _ *runs.Run, _ *runs.Task, done func(), _ error) {
-	p, err := runOrTaskSpec(spec)
-	if err != nil {
-		return nil, nil, nil, nil, err
 	}
-	reader, done, err := c.reader(ctx)
-	if err != nil {
-		return nil, nil, nil, nil, err
-	}
-	var task *runs.Task
-	run, err := reader.Find(ctx, p.Flow+"/"+p.Run)
-	if err == nil && p.Task != "" {
-		task, err = run.Task(ctx, p.Task)
-	}
-	if err != nil {
-		done()
-		return nil, nil, nil, nil, err
-	}
-	return reader, run, task, done, nil
+	cmd.Flags().BoolVar(&o.all, "all", false, fmt.Sprintf("of a step with many tasks all, not only %d, those that failed first", someTasks))
+	cmd.Flags().BoolVar(&o.failed, "failed", false, "of a step with many tasks those that failed")
+	return c.withJSON(cmd)
 }
 
 func (c *command) showRun(ctx context.Context, reader *runs.Reader, run *runs.Run) error {
@@ -111,39 +105,19 @@ func (c *command) showRun(ctx context.Context, reader *runs.Reader, run *runs.Ru
 	t.flush()
 
 	fmt.Fprintln(c.io.Out)
-	c.stepsTable(doc.Tasks)
+	c.stepsTable(doc.Steps, doc.Tasks)
 	if f := run.Failure; f != nil {
 		where := "failed"
 		if f.Task != "" {
-			where = fmt.Sprintf("step %q failed first", f.Task)
+			where = named(f.Task) + " failed first"
 		}
-		fmt.Fprintf(c.io.Out, "\n%s: %s\n", s.bad(clean(where)), failureText(f))
+		fmt.Fprintf(c.io.Out, "\n%s: %s%s\n", s.bad(clean(where)), failureText(f), othersText(f))
 		fmt.Fprintf(c.io.Out, "see: %s\n", c.hint("why", run.Pathspec()))
 	}
 	if run.Status == runs.Unknown {
 		fmt.Fprintln(c.io.Out, "\nthe run has not ended as far as the store knows, and Temporal could not be asked")
 	}
 	return nil
-}
-
-func (c *command) stepsTable(tasks []taskDocument) {
-	s := c.term.out.style
-	t := newTable(c.io.Out)
-	t.row(s.faint("STEP"), s.faint("STATE"), s.faint("ATTEMPTS"), s.faint("TOOK"), s.faint("SET"), s.faint("NOTE"))
-	for _, task := range tasks {
-		attempts, took := "-", "-"
-		if n := len(task.Attempts); n > 0 {
-			attempts = fmt.Sprintf("%d of %d", n, task.MaximumAttempts)
-			if lost := lostAttempts(task); lost > 0 { // they do not count
-				attempts = fmt.Sprintf("%d of %d, %d lost", n-lost, task.MaximumAttempts, lost)
-			}
-		}
-		if task.DurationSeconds > 0 {
-			took = briefly(seconds(task.DurationSeconds))
-		}
-		t.row(clean(task.Task), s.state(task.State), attempts, took, dash(clean(shorten(strings.Join(task.Set, ", "), 60))), note(task))
-	}
-	t.flush()
 }
 
 func lostAttempts(task taskDocument) int {

@@ -18,16 +18,18 @@ func (c *command) whyCmd() *cobra.Command {
 		Use: "why FLOW/RUN[/STEP]", Short: "Explain what failed first, each attempt and its delay, and what to do next",
 		Example: c.examples(
 			"why FLOW/latest               why the newest run failed, or what it caught",
-			"why FLOW/latest/STEP          what happened to one step"),
-		Args: exactly("a run or a task (Flow/run, Flow/latest, Flow/run/step)"),
+			"why FLOW/latest/STEP          what happened to one step",
+			"why FLOW/latest/FOREACH       which of its items failed first, and how many others",
+			"why 'FLOW/latest/STEP[3]'     what happened to one item"),
+		Args: exactly("a run, a step, a foreach or a task (Flow/run, Flow/latest, Flow/run/step, Flow/run/step[3])"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ctx := cmd.Context()
-			_, run, task, done, err := c.open(ctx, args[0])
+			t, done, err := c.open(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			defer done()
-			doc, err := c.explain(ctx, run, task)
+			doc, err := c.explain(ctx, t)
 			if err != nil {
 				return err
 			}
@@ -51,53 +53,26 @@ func (c *command) whyCmd() *cobra.Command {
 	})
 }
 
-// explain says why a run, or one task of it, is as it is.
-func (c *command) explain(ctx context.Context, run *runs.Run, task *runs.Task) (*whyDocument, error) {
-	doc := &whyDocument{Pathspec: run.Pathspec(), Status: run.Status, Failure: run.Failure, Caught: []taskDocument{}, Next: []nextDocument{}}
-	steps, err := run.Steps(ctx)
+// explain says why a run, or something in it, is as it is.
+func (c *command) explain(ctx context.Context, t target) (*whyDocument, error) {
+	doc := &whyDocument{Pathspec: t.run.Pathspec(), Status: t.run.Status, Caught: []taskDocument{}, Next: []nextDocument{}}
+	e := &explanation{}
+	var err error
+	switch {
+	case t.task != nil:
+		err = e.task(ctx, t, doc)
+	case t.step != nil:
+		err = e.step(ctx, t, doc)
+	case t.foreach != nil:
+		err = e.foreach(ctx, t, doc)
+	default:
+		err = e.run(ctx, t.run, doc)
+	}
 	if err != nil {
 		return nil, err
 	}
-	var finished []string
-	for _, s := range steps {
-		for t, err := range s.Tasks(ctx) {
-			if err != nil {
-				return nil, err
-			}
-			if t.Record != nil {
-				finished = append(finished, t.Name())
-			}
-			wanted := t.State == runs.Caught || run.Failure != nil && run.Failure.Step == t.Step
-			if task != nil {
-				wanted = t.Name() == task.Name()
-			}
-			if !wanted {
-				continue
-			}
-			d, err := documentTask(ctx, run, t)
-			if err != nil {
-				return nil, err
-			}
-			switch {
-			case t.State == runs.Caught:
-				doc.Caught = append(doc.Caught, d)
-			default:
-				doc.Task = &d
-			}
-		}
-	}
-	e := &explanation{}
-	if task != nil {
-		doc.Pathspec, doc.Failure = task.Pathspec(), nil
-		e.task(task, doc)
-		if doc.Task != nil {
-			doc.Failure = doc.Task.Failure
-		}
-	} else {
-		e.run(run, doc, finished)
-	}
 	doc.Explanation = e.sentences
-	c.next(run, task, doc)
+	c.next(t, doc)
 	return doc, nil
 }
 
@@ -108,7 +83,16 @@ func (e *explanation) say(format string, args ...any) {
 	e.sentences = append(e.sentences, fmt.Sprintf(format, args...))
 }
 
-func (e *explanation) run(run *runs.Run, doc *whyDocument, finished []string) {
+func (e *explanation) run(ctx context.Context, run *runs.Run, doc *whyDocument) error {
+	doc.Failure = run.Failure
+	steps, err := run.Steps(ctx)
+	if err != nil {
+		return err
+	}
+	finished, caught, err := survey(ctx, run, steps, doc)
+	if err != nil {
+		return err
+	}
 	spec := clean(run.Pathspec())
 	after := ""
 	if d := run.Duration(); d > 0 {
@@ -116,22 +100,29 @@ func (e *explanation) run(run *runs.Run, doc *whyDocument, finished []string) {
 	}
 	switch run.Status {
 	case records.StatusCompleted:
-		if len(doc.Caught) == 0 {
+		switch {
+		case caught == 0 && len(doc.Failed) == 0:
 			e.say("%s completed%s. Nothing failed for good.", spec, after)
-		} else {
-			e.say("%s completed%s. %s caught.", spec, after, wasWere(len(doc.Caught), "failure"))
+		case caught == 0:
+			e.say("%s completed%s. What failed was tolerated.", spec, after)
+		default:
+			e.say("%s completed%s. %s caught.", spec, after, wasWere(caught, "failure"))
 		}
 	case records.StatusFailed:
 		e.say("%s failed%s.", spec, after)
 		if f := run.Failure; f == nil || f.Task == "" {
 			e.say("The reason: %s.", failureText(f))
 		} else {
-			e.say("Step %q failed first: %s.", clean(f.Task), clean(f.Message))
+			e.say("%s failed first: %s%s.", clean(title(named(f.Task))), clean(f.Message), othersText(f))
 		}
 	case records.StatusCancelled:
 		e.say("%s was cancelled%s. That is no failure: somebody asked for it.", spec, after)
 	case records.StatusRunning:
-		e.say("%s is running. It has not failed.", spec)
+		if len(doc.Failed) == 0 {
+			e.say("%s is running. It has not failed.", spec)
+		} else {
+			e.say("%s is running, with failures.", spec)
+		}
 	case runs.Unknown:
 		e.say("%s has not ended as far as the store knows, and Temporal could not be asked whether it runs.", spec)
 	}
@@ -141,26 +132,49 @@ func (e *explanation) run(run *runs.Run, doc *whyDocument, finished []string) {
 	if doc.Task != nil {
 		e.attempts(*doc.Task)
 	}
+	for _, s := range doc.Failed {
+		e.failed(s, doc.Task)
+	}
 	for _, t := range doc.Caught {
 		e.caught(t)
+	}
+	if more := caught - len(doc.Caught); more > 0 {
+		e.say("%s caught, too.", wasWere(more, "other failure"))
 	}
 	if run.Status != records.StatusCompleted && len(finished) > 0 {
 		e.say("Finished and kept: %s.", clean(strings.Join(finished, ", ")))
 	}
+	return nil
 }
 
-func (e *explanation) task(task *runs.Task, doc *whyDocument) {
-	if len(doc.Caught) > 0 {
-		e.caught(doc.Caught[0])
-		return
+// title begins a sentence.
+func title(text string) string { return strings.ToUpper(text[:1]) + text[1:] }
+
+func (e *explanation) task(ctx context.Context, target target, doc *whyDocument) error {
+	task := target.task
+	t, err := documentTask(ctx, target.run, task)
+	if err != nil {
+		return err
 	}
-	t := *doc.Task
+	doc.Pathspec = task.Pathspec()
+	if t.State == runs.Caught {
+		doc.Caught = append(doc.Caught, t)
+		e.caught(t)
+		return nil
+	}
+	doc.Task, doc.Failure = &t, t.Failure
 	name := clean(t.Pathspec)
 	switch t.State {
 	case runs.Completed:
+		if task.Record == nil {
+			e.say("%s completed.", name)
+			break
+		}
 		e.say("%s completed on attempt %d.", name, task.Record.Attempt)
 	case runs.NotStarted:
 		e.say("%s has not started. The run's status: %s.", name, clean(string(doc.Status)))
+	case runs.Skipped:
+		e.say("%s was skipped: the run went another way.", name)
 	case runs.Running, runs.Unfinished, runs.Cancelled, runs.Failed, runs.Caught:
 		e.say("%s is %s.", name, t.State)
 		if t.Failure != nil {
@@ -172,6 +186,7 @@ func (e *explanation) task(task *runs.Task, doc *whyDocument) {
 		e.say("It was not run again: it was reused from run %s.", clean(t.ReusedFrom))
 	}
 	e.attempts(t)
+	return nil
 }
 
 func (e *explanation) caught(t taskDocument) {
@@ -179,7 +194,7 @@ func (e *explanation) caught(t taskDocument) {
 	if t.Failure != nil {
 		message = clean(t.Failure.Message)
 	}
-	e.say("The failure of step %q was caught, and its catch function stood in for it: %s.", clean(t.Task), message)
+	e.say("The failure of %s was caught, and its catch function stood in for it: %s.", named(clean(t.Task)), message)
 	if t.Failure != nil {
 		e.class(t.Failure)
 	}
@@ -220,7 +235,7 @@ func (e *explanation) attempts(t taskDocument) {
 	if lost > 0 {
 		had += fmt.Sprintf(" and %d lost,", lost)
 	}
-	e.say("Step %q had %s of at most %d:", clean(t.Task), had, t.MaximumAttempts)
+	e.say("%s had %s of at most %d:", title(named(clean(t.Task))), had, t.MaximumAttempts)
 	for i, a := range t.Attempts {
 		text := fmt.Sprintf("  attempt %d", a.Attempt)
 		if !a.Started.IsZero() {
@@ -268,7 +283,8 @@ func (e *explanation) attempts(t taskDocument) {
 func over(s runs.State) bool { return s == runs.Failed || s == runs.Caught || s == runs.Cancelled }
 
 // next is what to do now.
-func (c *command) next(run *runs.Run, task *runs.Task, doc *whyDocument) {
+func (c *command) next(t target, doc *whyDocument) {
+	run, task := t.run, t.task
 	add := func(command, purpose string) { doc.Next = append(doc.Next, nextDocument{command, purpose}) }
 	resume := c.hint("resume", run.Pathspec())
 	logs := func(t string) {
@@ -276,11 +292,27 @@ func (c *command) next(run *runs.Run, task *runs.Task, doc *whyDocument) {
 	}
 	switch {
 	case task != nil:
-		if task.State != runs.NotStarted {
+		if task.State != runs.NotStarted && task.State != runs.Skipped {
 			logs(task.Name())
+		}
+	case t.step != nil || t.foreach != nil:
+		if doc.Task != nil {
+			logs(doc.Task.Task)
+		}
+		for _, s := range doc.Failed {
+			if s.Failed > 1 {
+				add(c.hint("show", s.Pathspec, "--failed"), "all that failed of step "+clean(s.Step))
+			}
 		}
 	case run.Failure != nil && run.Failure.Task != "":
 		logs(run.Failure.Task)
+	}
+	if task == nil && t.step == nil && t.foreach == nil {
+		for _, s := range doc.Failed {
+			if s.Failed > 1 {
+				add(c.hint("why", s.Pathspec), "what failed of step "+clean(s.Step))
+			}
+		}
 	}
 	switch run.Status {
 	case records.StatusFailed:

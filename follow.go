@@ -207,7 +207,7 @@ func (f *follower) summary(ctx context.Context, run *runs.Run) {
 	t.indent = "  "
 	if run.Failure != nil {
 		if run.Failure.Task != "" {
-			t.row("failed", fmt.Sprintf("step %q: %s", clean(run.Failure.Task), failureText(run.Failure)))
+			t.row("failed", fmt.Sprintf("%s: %s%s", named(clean(run.Failure.Task)), failureText(run.Failure), othersText(run.Failure)))
 		} else {
 			t.row("failed", failureText(run.Failure))
 		}

@@ -37,8 +37,50 @@ type runDocument struct {
 	Store      string `json:"store"`
 	// Failure is the first failure of a failed run.
 	Failure *policies.Failure `json:"failure,omitempty"`
-	// Tasks are in the order of the plan, those that have not started included.
+	// Steps are in the order of the plan, their tasks counted.
+	Steps []stepDocument `json:"steps,omitempty"`
+	// Tasks are in the order of the plan, those that have not started included. Steps in a foreach or a loop, which may have
+	// any number of tasks, are counted in Steps alone.
 	Tasks []taskDocument `json:"tasks,omitempty"`
+}
+
+// stepDocument is a step with its tasks counted: of show.
+type stepDocument struct {
+	Pathspec string `json:"pathspec"`
+	Step     string `json:"step"`
+	// In names the foreach shapes and loops around the step, outermost first.
+	In    []string   `json:"in,omitempty"`
+	State runs.State `json:"state"`
+	// Total is how many tasks there will be or were, 0 while that is not known.
+	Total int `json:"total"`
+	// Completed counts the tasks that ended well, Caught those of them whose failure was caught, Reused those of them that were
+	// taken over from another run.
+	Completed  int `json:"completed"`
+	Caught     int `json:"caught,omitempty"`
+	Reused     int `json:"reused,omitempty"`
+	Failed     int `json:"failed,omitempty"`
+	Cancelled  int `json:"cancelled,omitempty"`
+	Running    int `json:"running,omitempty"`
+	Unfinished int `json:"unfinished,omitempty"`
+	// Tasks are those that were asked for, when one step is shown, and More is how many others there are.
+	Tasks []taskDocument `json:"tasks,omitempty"`
+	More  int            `json:"more,omitempty"`
+}
+
+// foreachDocument is a foreach with its items counted: of show.
+type foreachDocument struct {
+	Pathspec string     `json:"pathspec"`
+	Foreach  string     `json:"foreach"`
+	State    runs.State `json:"state"`
+	// Items is how many there are, 0 while that is not known.
+	Items     int `json:"items"`
+	Completed int `json:"completed"`
+	// Failed and Running count tasks.
+	Failed  int            `json:"failed,omitempty"`
+	Running int            `json:"running,omitempty"`
+	Steps   []stepDocument `json:"steps"`
+	// First is the task that failed first.
+	First *taskDocument `json:"first_failed,omitempty"`
 }
 
 // taskDocument is a task: of show.
@@ -124,8 +166,11 @@ type whyDocument struct {
 	// Failure is what the run failed with first; Task is the task of it with its attempts.
 	Failure *policies.Failure `json:"failure,omitempty"`
 	Task    *taskDocument     `json:"task,omitempty"`
-	// Caught are the tasks whose failure was caught.
+	// Caught are the tasks whose failure was caught: of each step some.
 	Caught []taskDocument `json:"caught"`
+	// Failed counts the tasks of each step of which some failed, with the one that failed first. The run went on without them
+	// if it completed.
+	Failed []stepDocument `json:"failed,omitempty"`
 	// Explanation is the text that why prints, a sentence each, and Next the commands that help.
 	Explanation []string       `json:"explanation"`
 	Next        []nextDocument `json:"next"`
@@ -195,18 +240,25 @@ func documentRun(ctx context.Context, r *runs.Run, store *artifacts.Store) (runD
 		return doc, err
 	}
 	for _, s := range steps {
-		for t, err := range s.Tasks(ctx) {
-			if err != nil {
-				return doc, err
-			}
-			task, err := documentTask(ctx, r, t)
-			if err != nil {
-				return doc, err
-			}
-			doc.Tasks = append(doc.Tasks, task)
+		doc.Steps = append(doc.Steps, documentStep(r, s))
+		if s.Task == nil {
+			continue
 		}
+		task, err := documentTask(ctx, r, s.Task)
+		if err != nil {
+			return doc, err
+		}
+		doc.Tasks = append(doc.Tasks, task)
 	}
 	return doc, nil
+}
+
+// documentStep describes a step without its tasks.
+func documentStep(r *runs.Run, s *runs.Step) stepDocument {
+	return stepDocument{
+		Pathspec: r.Pathspec() + "/" + s.Name, Step: s.Name, In: s.Shapes, State: s.State, Total: s.Total, Completed: s.Completed, Caught: s.Caught,
+		Reused: s.Reused, Failed: s.Failed, Cancelled: s.Cancelled, Running: s.Running, Unfinished: s.Unfinished,
+	}
 }
 
 // documentTask describes a task with its attempts.
@@ -218,7 +270,7 @@ func documentTask(ctx context.Context, r *runs.Run, t *runs.Task) (taskDocument,
 	if t.Reused() {
 		doc.ReusedFrom = t.Owner
 	}
-	if t.State == runs.NotStarted {
+	if t.State == runs.NotStarted || t.State == runs.Skipped {
 		return doc, nil
 	}
 	attempts, err := t.Attempts(ctx)
@@ -242,8 +294,8 @@ func documentTask(ctx context.Context, r *runs.Run, t *runs.Task) (taskDocument,
 	}
 	if rec := t.Record; rec != nil {
 		doc.Failure, doc.Set = rec.Failure, rec.Changed
-	} else if r.Failure != nil && r.Failure.Step == t.Step {
-		doc.Failure = r.Failure
+	} else if t.Failure != nil {
+		doc.Failure = t.Failure
 	} else if n := len(attempts); n > 0 {
 		doc.Failure = attempts[n-1].Failure
 	}

@@ -239,7 +239,7 @@ func (s *batchSet) each(ctx context.Context, p *place, want func(State) bool) it
 	return func(yield func(*Task, error) bool) {
 		var from *split
 		for group := range s.groups() {
-			if len(group) == 1 && group[0].head.Failed == 0 && !want(Completed) && !want(Caught) {
+			if h := group[0].head; len(group) == 1 && !want(Completed) && (!want(Failed) || h.Failed == 0) && (!want(Caught) || h.Caught == 0) {
 				continue
 			}
 			items, err := s.items(ctx, group)

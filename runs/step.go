@@ -212,6 +212,11 @@ func (s *Step) Failures(ctx context.Context) iter.Seq2[*Task, error] {
 	return s.tasks(ctx, func(state State) bool { return state == Failed })
 }
 
+// CaughtTasks yields the tasks whose failure was caught, in the order of their indexes, without reading others.
+func (s *Step) CaughtTasks(ctx context.Context) iter.Seq2[*Task, error] {
+	return s.tasks(ctx, func(state State) bool { return state == Caught })
+}
+
 func (s *Step) tasks(ctx context.Context, want func(State) bool) iter.Seq2[*Task, error] {
 	switch {
 	case s.Task != nil:
@@ -262,7 +267,7 @@ func (s *Step) Logged(ctx context.Context) iter.Seq2[*Task, error] {
 	}
 }
 
-// First returns the failure that came first of the step's tasks that failed, nil if none did or nothing tells.
+// First returns the task that failed first, with its failure. It is nil when none failed.
 func (s *Step) First(ctx context.Context) (*Task, error) {
 	var first *Task
 	n := 0
