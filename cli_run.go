@@ -25,6 +25,8 @@ type startFlags struct {
 	runID     string
 	taskQueue string
 	detach    bool
+	// maxParallel bounds the tasks that run at the same time.
+	maxParallel int
 }
 
 func (s *startFlags) add(cmd *cobra.Command) {
@@ -32,6 +34,7 @@ func (s *startFlags) add(cmd *cobra.Command) {
 	f.StringArrayVar(&s.tags, "tag", nil, "tag the run (may be given several times)")
 	f.StringVar(&s.runID, "run-id", "", "id of the new run (default one that begins with the time)")
 	f.StringVar(&s.taskQueue, "task-queue", "", "task queue of the workers (default "+DefaultTaskQueue+"; embedded, one of this process's own)")
+	f.IntVar(&s.maxParallel, "max-parallel", 0, "run at most this many tasks at the same time (default no limit but those of the workers)")
 	f.BoolVar(&s.detach, "detach", false, "start the run, print its name and leave")
 }
 
@@ -78,13 +81,13 @@ func (c *command) run(ctx context.Context, f *flow.Flow, start startFlags, given
 	if err := checkFlows(c.app.Flows); err != nil {
 		return err
 	}
-	o := StartOptions{Params: given, Env: c.io.Env, Tags: start.tags, RunID: start.runID}
+	o := StartOptions{Params: given, Env: c.io.Env, Tags: start.tags, RunID: start.runID, MaxParallel: start.maxParallel}
 	// Everything that can be refused is, before a server or a store is touched.
 	_, err := f.ResolveParams(given, c.io.Env)
 	if o.RunID != "" {
 		err = errors.Join(err, records.CheckRunID(o.RunID))
 	}
-	if err = errors.Join(err, checkTags(o.Tags)); err != nil {
+	if err = errors.Join(err, checkTags(o.Tags), checkParallel(o.MaxParallel)); err != nil {
 		return &InputError{err}
 	}
 	return c.launch(ctx, start, func(s *session) (*runs.Run, error) { return s.client.Start(ctx, f, o) })
@@ -133,7 +136,7 @@ a token; a resume with that --token is refused if anything changed since.`,
 			if o.Params, err = keyValues(params); err != nil {
 				return err
 			}
-			o.Tags, o.RunID = start.tags, start.runID
+			o.Tags, o.RunID, o.MaxParallel = start.tags, start.runID, start.maxParallel
 			if o.Origin == runs.LatestRun {
 				return inputf("resume %s/latest is not clear (leave /latest out for the newest run that did not succeed, or name the run)", spec.Flow)
 			}
@@ -145,7 +148,7 @@ a token; a resume with that --token is refused if anything changed since.`,
 			if err != nil {
 				return err
 			}
-			_, err = c.offline(reader).PlanResume(ctx, f, o)
+			_, err = c.offline(reader).planResume(ctx, f, o, false)
 			done()
 			if err != nil {
 				return err
@@ -195,8 +198,11 @@ func (c *command) printPlan(w io.Writer, p *ResumePlan) {
 	t := newTable(w)
 	for _, s := range p.Steps {
 		what := "run"
-		if s.Reuse {
+		switch {
+		case s.Reuse:
 			what = "reuse"
+		case s.Tasks > 0:
+			what = "both"
 		}
 		t.row("  "+what, clean(s.Step), clean(s.Why))
 	}

@@ -141,7 +141,7 @@ func (c *Client) planResume(ctx context.Context, f *flow.Flow, o ResumeOptions, 
 	if o.RunID != "" {
 		errs = append(errs, records.CheckRunID(o.RunID))
 	}
-	if err := errors.Join(append(errs, checkTags(o.Tags))...); err != nil {
+	if err := errors.Join(append(errs, checkTags(o.Tags), checkParallel(o.MaxParallel))...); err != nil {
 		return nil, &InputError{err}
 	}
 	origin, err := c.origin(ctx, f.Name(), o.Origin)

@@ -21,6 +21,7 @@ type run struct {
 	limits      Limits
 	maxParallel int
 	permits     workflow.Semaphore // nil when there is no limit on tasks
+	limiter     limiter
 	top         *scope
 	shards      []*shard // those that were started
 	// draining says that nothing starts any more, so that the workflow can continue as new.
@@ -300,12 +301,21 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 	}
 	in := activities.StepInput{Flow: r.flow, Run: r.id, Step: n.Name, Index: x, From: at.Last, Bind: at.Bind, Join: join, LookBack: r.reset()}
 	task := flow.TaskName(n.Name, x)
+	release, err := r.limiter.acquire(ctx, n.Policy.Limit, task)
+	if err != nil {
+		return err
+	}
+	defer release()
+	if err := r.stop(ctx, s); n.Policy.Limit.Max > 0 && err != nil {
+		return err
+	}
 
 	o := n.Policy.ActivityOptions(r.defaults)
 	o.ActivityID, o.Summary = task, summary(n, x)
 	r.show(ctx, task, "running")
 	var res activities.StepResult
-	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(in.Flow, n.Name), in).Get(ctx, &res)
+	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(in.Flow, n.Name), in).Get(ctx, &res)
+	release() // a catch runs without the limit
 	if err == nil {
 		return r.stepped(ctx, task, at, res)
 	}
