@@ -145,6 +145,7 @@ func logLines(ctx context.Context, tasks []*runs.Task, attempt int) ([]logLine, 
 			for raw := range strings.Lines(string(l.Raw)) {
 				raw = strings.TrimSuffix(raw, "\n")
 				e := entryOf(t.Name(), l.Attempt, l.Catch, records.ReadLogLine([]byte(raw)))
+				e.itsTask()
 				if e.time.IsZero() {
 					e.time = before
 				}

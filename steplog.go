@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/records"
 )
 
@@ -84,6 +85,17 @@ func entryOf(task string, attempt int, catch bool, l records.LogLine) logEntry {
 		e.attrs = append(e.attrs, a)
 	}
 	return e
+}
+
+// itsTask takes over the name of the task from a line of a batch, whose items log together.
+func (e *logEntry) itsTask() {
+	for i, a := range e.attrs {
+		task, ok := strings.CutPrefix(a, "task=")
+		if _, _, err := flow.ParseTaskName(task); ok && err == nil && strings.Contains(task, "[") {
+			e.task, e.attrs = task, slices.Delete(e.attrs, i, i+1)
+			return
+		}
+	}
 }
 
 // quoteValue makes a value one word.

@@ -128,7 +128,7 @@ func (w *walker) into(n *node) (stop bool, _ error) {
 		}
 		return true, nil
 	case KindForeach:
-		list, err := writeList(w.ctx, w.store, n.name, n.shape.items(w.ctx, w.state))
+		list, err := writeList(w.ctx, w.store, n.name, n.shape.items(w.ctx, w.state), MaxItems)
 		if err != nil {
 			return true, err
 		}

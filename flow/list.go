@@ -70,8 +70,9 @@ type listChunk struct {
 	digest artifacts.Digest
 }
 
-// writeList writes the items, pointers to them, of the foreach with that name and returns where they are.
-func writeList(ctx context.Context, store *artifacts.Store, name string, items iter.Seq2[any, error]) (List, error) {
+// writeList writes the items, pointers to them, of the foreach with that name and returns where they are. It fails if there are more
+// than limit.
+func writeList(ctx context.Context, store *artifacts.Store, name string, items iter.Seq2[any, error], limit int) (List, error) {
 	w := listWriter{head: listHead{Version: listVersion}}
 	writes, writing := errgroup.WithContext(ctx)
 	writes.SetLimit(chunkWrites)
@@ -90,8 +91,8 @@ func writeList(ctx context.Context, store *artifacts.Store, name string, items i
 		if err != nil {
 			return List{}, fmt.Errorf("items of foreach %q: %w", name, err)
 		}
-		if w.head.Len == MaxItems {
-			err := fmt.Errorf("foreach %q has more than %d items (put a foreach into another one)", name, MaxItems)
+		if w.head.Len == limit {
+			err := fmt.Errorf("foreach %q has more than %d items (put a foreach into another one)", name, limit)
 			return List{}, policies.WithClass(err, policies.Permanent)
 		}
 		e, content, err := artifacts.Encode(item)

@@ -172,23 +172,32 @@ func (s *batchSet) items(ctx context.Context, group []batch) ([]ran, error) {
 }
 
 // did is what became of an item's task of a step, false if it had none.
-func (p *place) did(item records.Item, last *place) (State, bool) {
+func (g *graph) did(p *place, item records.Item) (State, bool) {
+	last := g.ended(p.batch(), item)
 	switch {
-	case item.Step == p.Name || item.Step == "" && p.ends():
-		switch item.Outcome {
-		case records.Completed:
-			return Completed, true
-		case records.Caught:
-			return Caught, true
-		case records.Failed:
-			return Failed, true
-		default:
-			return "", false
-		}
-	case !p.sure() || last == nil || last.order < p.order:
+	case last == p && item.Outcome == records.Failed:
+		return Failed, true
+	case last == p && item.Outcome == records.Caught:
+		return Caught, true
+	case last != p && (!p.sure() || last == nil || last.order < p.order):
 		return "", false
 	}
 	return Completed, true
+}
+
+// ended is the step that an item ended with. One whose worker was lost does not say.
+func (g *graph) ended(f *place, item records.Item) *place {
+	step := item.Step
+	if item.Failure != nil && item.Outcome == records.Failed {
+		step = item.Failure.Step // that of the item is the last one that completed
+	}
+	if p := g.tasks[step]; p != nil && p.batch() == f {
+		return p
+	}
+	if lasts, _ := f.nodes[0].last(); item.Outcome != records.Failed && len(lasts) == 1 {
+		return lasts[0]
+	}
+	return f.nodes[0].firsts()[0]
 }
 
 // sure reports whether each item of a batch that comes to the end of it has a task of the step.
@@ -221,7 +230,7 @@ func (s *batchSet) count(ctx context.Context, p *place) (Counts, error) {
 			return c, err
 		}
 		for _, item := range items {
-			if state, ok := p.did(item.Item, s.run.graph().tasks[item.Step]); ok {
+			if state, ok := s.run.graph().did(p, item.Item); ok {
 				c.add(state)
 				if item.owner != s.run.Run.Run && state != Failed {
 					c.Reused++
@@ -262,17 +271,17 @@ func (s *batchSet) each(ctx context.Context, p *place, want func(State) bool) it
 
 // itemTask is the task of a step that an item had, nil if it had none.
 func (r *Run) itemTask(p *place, x flow.Index, item ran, from *split) *Task {
-	last := r.graph().tasks[item.Step]
-	state, ok := p.did(item.Item, last)
+	state, ok := r.graph().did(p, item.Item)
 	if !ok {
 		return nil
 	}
-	t := &Task{Step: p.Name, Index: append(slices.Clone(x), item.Index), Owner: item.owner, State: state, run: r}
+	last := r.graph().ended(p.batch(), item.Item)
+	t := &Task{Step: p.Name, Index: append(slices.Clone(x), item.Index), Owner: item.owner, State: state, run: r, untried: true}
 	switch {
 	case state == Failed:
 		t.Failure = item.Failure
-	case last != nil && last != p:
-		t.last = flow.TaskName(item.Step, t.Index)
+	case last != p:
+		t.last = flow.TaskName(last.Name, t.Index)
 	default:
 		rec := &records.Task{
 			Flow: r.Flow, Run: item.owner, Step: p.Name, Index: t.Index, Outcome: item.Outcome, Attempt: item.Attempt,

@@ -310,7 +310,8 @@ func TestBatches(t *testing.T) {
 	require.NoError(t, err)
 	good := records.Item{Outcome: records.Completed, Step: "score", Attempt: 1, Started: noon, Took: time.Second, Set: map[string]artifacts.Entry{"Rows": set["Rows"]}, Gone: []string{"Model"}}
 	bad := func(step string, i, at int) records.Item {
-		return records.Item{Outcome: records.Failed, Step: step, Attempt: 1, Failure: failed(step, flow.Index{i}, at)}
+		done := map[string]string{"score": "fit"} // the item's step is the last that completed
+		return records.Item{Outcome: records.Failed, Step: done[step], Attempt: 1, Failure: failed(step, flow.Index{i}, at)}
 	}
 	l.batch("r1", 0, good, good, good)
 	l.batch("r1", 3, good, bad("fit", 4, 9), bad("score", 5, 3))
@@ -421,7 +422,7 @@ func TestRunningForeach(t *testing.T) {
 	late := failed("fit", flow.Index{3}, 2) // its worker told nothing
 	d := records.Shard{Flow: "Grid", Run: "r1", Foreach: "grid", First: 0, Count: 500, Items: []records.Item{{Index: 3, Outcome: records.Failed, Failure: late}}}
 	d.Add(d.Items[0])
-	require.NoError(t, records.CreateShard(t.Context(), l.store, d))
+	require.NoError(t, records.PutShard(t.Context(), l.store, d))
 
 	activity := func(id string) *workflowpb.PendingActivityInfo {
 		return &workflowpb.PendingActivityInfo{ActivityId: id, ActivityType: &commonpb.ActivityType{Name: "Grid.fit"}, Attempt: 1, State: enumspb.PENDING_ACTIVITY_STATE_STARTED}

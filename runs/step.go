@@ -232,7 +232,7 @@ func (s *Step) tasks(ctx context.Context, want func(State) bool) iter.Seq2[*Task
 }
 
 // Logged yields the tasks that logged something, without what they produced: their logs can be read. A task counts in the run
-// that is nearest.
+// that is nearest. Of a foreach with batches it yields one task for each batch, which has the lines of all.
 func (s *Step) Logged(ctx context.Context) iter.Seq2[*Task, error] {
 	return func(yield func(*Task, error) bool) {
 		if s.Task != nil {
@@ -246,13 +246,17 @@ func (s *Step) Logged(ctx context.Context) iter.Seq2[*Task, error] {
 				yield(nil, err)
 				return
 			}
-			at, err := records.LoggedIndexes(ctx, r.reader.store, r.Flow, owner, s.Name)
+			name := s.Name
+			if f := s.at.batch(); f != nil {
+				name = f.Name
+			}
+			at, err := records.LoggedIndexes(ctx, r.reader.store, r.Flow, owner, name)
 			if err != nil {
 				yield(nil, err)
 				return
 			}
 			for _, x := range at {
-				all = append(all, &Task{Step: s.Name, Index: x, Owner: owner, State: Unfinished, run: r})
+				all = append(all, &Task{Step: s.Name, Index: x, Owner: owner, State: Unfinished, run: r, batch: name != s.Name})
 			}
 		}
 		slices.SortStableFunc(all, func(a, b *Task) int { return slices.Compare(a.Index, b.Index) })

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -55,6 +56,8 @@ type Task struct {
 	run *Run
 	// untried says that no attempt of the task failed, and so it has no ledger.
 	untried bool
+	// batch says that this stands for all tasks of the step in the batch that begins with the item.
+	batch bool
 	// last names the task that has the record, of an item in a batch that went on.
 	last string
 }
@@ -279,6 +282,15 @@ func (t *Task) Attempts(ctx context.Context) ([]Attempt, error) {
 			return nil, err
 		}
 	}
+	if f := t.Failure; len(ledger) == 0 && t.State == Failed && f != nil { // of an item in a batch, or one that the server gave up
+		outcome := records.Failed
+		if f.Class == policies.Lost {
+			outcome = records.Lost
+		}
+		ledger = append(ledger, records.Attempt{
+			Attempt: max(f.Attempt, 1), Outcome: outcome, Worker: f.Worker, Ended: f.Time, Failure: f, CountsAsCodeFailure: outcome == records.Failed,
+		})
+	}
 	// An attempt that could write its entry only after the task was done by another is no news.
 	if t.Record != nil && t.Record.Outcome == records.Completed {
 		ledger = slices.DeleteFunc(ledger, func(a records.Attempt) bool { return a.Attempt >= t.Record.Attempt })
@@ -401,7 +413,8 @@ type Log struct {
 // Logs reads the logs of all attempts that wrote any, oldest first.
 func (t *Task) Logs(ctx context.Context) ([]Log, error) {
 	var logs []Log
-	for info, err := range t.run.reader.store.List(ctx, records.LogsPrefix(t.run.Flow, t.Owner, t.Step, t.Index)) {
+	step, x, mine := t.logPlace()
+	for info, err := range t.run.reader.store.List(ctx, records.LogsPrefix(t.run.Flow, t.Owner, step, x)) {
 		if err != nil {
 			return nil, err
 		}
@@ -414,15 +427,41 @@ func (t *Task) Logs(ctx context.Context) ([]Log, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.Raw = b
 		for line := range strings.Lines(string(b)) {
+			if mine != nil && !mine(line) {
+				continue
+			}
+			l.Raw = append(l.Raw, line...)
 			l.Lines = append(l.Lines, records.ReadLogLine([]byte(strings.TrimSuffix(line, "\n"))))
 		}
-		logs = append(logs, l)
+		if len(l.Lines) > 0 || mine == nil {
+			logs = append(logs, l)
+		}
 	}
 	// Keys list a catch function's log before that of its attempt.
 	slices.SortStableFunc(logs, func(a, b Log) int { return cmp.Or(a.Attempt-b.Attempt, order(a.Catch)-order(b.Catch)) })
 	return logs, nil
+}
+
+// logPlace is where a task's logs are, and which lines there are its own. The items of a batch log together: a line has the
+// attribute task, with the name of the task that it is of.
+func (t *Task) logPlace() (step string, x flow.Index, mine func(line string) bool) {
+	p := t.run.graph().tasks[t.Step]
+	if p == nil || p.batch() == nil {
+		return t.Step, t.Index, nil
+	}
+	f, n := p.batch(), len(t.Index)-1
+	x = append(slices.Clone(t.Index[:n]), t.Index[n]/f.Fan.Batch*f.Fan.Batch)
+	return f.Name, x, func(line string) bool {
+		var of struct {
+			Task string `json:"task"`
+		}
+		if json.Unmarshal([]byte(line), &of) != nil || of.Task == "" {
+			return !t.batch || p == f.nodes[0].firsts()[0]
+		}
+		step, y, err := flow.ParseTaskName(of.Task)
+		return err == nil && step == t.Step && (t.batch || len(y) > n && y[:n+1].Equal(t.Index))
+	}
 }
 
 func order(second bool) int {
