@@ -50,6 +50,9 @@ type ClientOptions struct {
 	// Heartbeat is the heartbeat timeout of steps that set none: how soon a lost worker is noticed. Defaults to 30 s for
 	// steps. Set, it is the timeout of workflow tasks as well, which is 10 s otherwise.
 	Heartbeat time.Duration
+	// Slots is how many steps the workers of the task queue run at the same time in all, if that is known and not many: a
+	// foreach then has little more than that under way at any time, which costs the server least. Defaults to not known.
+	Slots int
 	// User is recorded with each run. Defaults to the operating system's name of the user.
 	User string
 }
@@ -181,6 +184,9 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *records.Curso
 	in := workflows.Input{
 		Version: workflows.InputVersion, Plan: doc.Plan, Run: doc.Run, Prepared: true,
 		Defaults: policies.Defaults{Heartbeat: c.options.Heartbeat}, Start: at, MaxParallel: doc.MaxParallel,
+	}
+	if c.options.Slots > 0 {
+		in.Limits = &workflows.Limits{Shards: 2, Window: c.options.Slots}
 	}
 	o := client.StartWorkflowOptions{
 		ID:                       doc.WorkflowID,

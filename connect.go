@@ -124,7 +124,7 @@ func (c *command) connect(ctx context.Context, taskQueue string) (*session, erro
 	if s.store, err = c.openStore(ctx, true); err != nil {
 		return nil, err
 	}
-	heartbeat := time.Duration(0)
+	heartbeat, slots := time.Duration(0), 0
 	if !configured {
 		s.dev, err = c.app.Dev(ctx, DevOptions{Dir: c.set.stateDir, Logger: c.logger()})
 		if err != nil {
@@ -132,13 +132,13 @@ func (c *command) connect(ctx context.Context, taskQueue string) (*session, erro
 		}
 		o.HostPort, o.Namespace, s.namespace, s.webUI = s.dev.Address, s.dev.Namespace, s.dev.Namespace, s.dev.WebUI
 		// The process that is restarted after a kill is often the only worker: it should not wait long for itself.
-		heartbeat = 5 * time.Second
+		heartbeat, slots = 5*time.Second, DefaultSlots()
 	}
 	if s.temporal, err = dial(ctx, o); err != nil {
 		s.close()
 		return nil, err
 	}
-	s.client = NewClient(s.temporal, s.store, ClientOptions{TaskQueue: taskQueue, Namespace: s.namespace, Heartbeat: heartbeat})
+	s.client = NewClient(s.temporal, s.store, ClientOptions{TaskQueue: taskQueue, Namespace: s.namespace, Heartbeat: heartbeat, Slots: slots})
 	return s, nil
 }
 

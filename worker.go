@@ -41,7 +41,7 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 		o.TaskQueue = DefaultTaskQueue
 	}
 	if o.MaxConcurrent == 0 {
-		o.MaxConcurrent = max(16, 4*runtime.NumCPU())
+		o.MaxConcurrent = DefaultSlots()
 	}
 	if o.Drain == 0 {
 		o.Drain = 25 * time.Second
@@ -69,6 +69,9 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 	w.RegisterDynamicActivity(a.Unknown, activity.DynamicRegisterOptions{})
 	return withLimits(w, c, identity), nil
 }
+
+// DefaultSlots is how many steps a worker runs at the same time unless its options say otherwise.
+func DefaultSlots() int { return max(16, 4*runtime.NumCPU()) }
 
 // workerIdentity tells the workers of a cluster apart.
 func workerIdentity() string {
