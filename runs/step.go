@@ -282,7 +282,7 @@ func (s *Step) First(ctx context.Context) (*Task, error) {
 		if err != nil {
 			return first, err
 		}
-		if err := t.explain(ctx); err != nil {
+		if err := t.Explain(ctx); err != nil {
 			return first, err
 		}
 		if first == nil || t.Failure != nil && (first.Failure == nil || t.Failure.Time.Before(first.Failure.Time)) {
@@ -298,8 +298,8 @@ func (s *Step) First(ctx context.Context) (*Task, error) {
 // manyFailures bounds how many failed tasks are read to know the first.
 const manyFailures = 200
 
-// explain finds out why a failed task failed.
-func (t *Task) explain(ctx context.Context) error {
+// Explain finds out why a failed task failed, if it is not known, from its ledger.
+func (t *Task) Explain(ctx context.Context) error {
 	if t.Failure != nil || t.State != Failed {
 		return nil
 	}
