@@ -137,6 +137,7 @@ func logLines(ctx context.Context, tasks []*runs.Task, attempt int) ([]logLine, 
 	}
 	var lines []logLine
 	for i, t := range tasks {
+		batched := t.Batched()
 		for _, l := range all[i] {
 			if attempt > 0 && l.Attempt != attempt {
 				continue
@@ -145,7 +146,9 @@ func logLines(ctx context.Context, tasks []*runs.Task, attempt int) ([]logLine, 
 			for raw := range strings.Lines(string(l.Raw)) {
 				raw = strings.TrimSuffix(raw, "\n")
 				e := entryOf(t.Name(), l.Attempt, l.Catch, records.ReadLogLine([]byte(raw)))
-				e.itsTask()
+				if batched {
+					e.itsTask()
+				}
 				if e.time.IsZero() {
 					e.time = before
 				}

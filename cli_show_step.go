@@ -24,22 +24,23 @@ type showOptions struct {
 // stepsTable shows the steps of a run: those with one task with what it did, others with counts.
 func (c *command) stepsTable(steps []stepDocument, tasks []taskDocument) {
 	s := c.term.out.style
-	t := newTable(c.io.Out)
-	t.row(s.faint("STEP"), s.faint("STATE"), s.faint("ATTEMPTS"), s.faint("TOOK"), s.faint("SET"), s.faint("NOTE"))
 	width := len("STEP")
 	for _, step := range steps {
 		width = max(width, lipgloss.Width(clean(step.Step)))
 	}
+	padded := func(name string) string { return name + strings.Repeat(" ", width-lipgloss.Width(name)) }
+	t := newTable(c.io.Out)
+	t.row(s.faint(padded("STEP")), s.faint("STATE"), s.faint("ATTEMPTS"), s.faint("TOOK"), s.faint("SET"), s.faint("NOTE"))
 	for _, step := range steps {
+		name := clean(step.Step)
 		i := slices.IndexFunc(tasks, func(task taskDocument) bool { return task.Step == step.Step })
 		switch {
 		case i >= 0:
 			t.row(taskCells(tasks[i], s)...)
 		case step.counts().Begun() == 0:
-			t.row(clean(step.Step), s.state(step.State))
+			t.row(name, s.state(step.State), "-", "-", "-")
 		default:
-			name := clean(step.Step)
-			t.row(name + strings.Repeat(" ", width-lipgloss.Width(name)+2) + countsText(step.counts(), s))
+			t.row(padded(name) + "  " + countsText(step.counts(), s))
 		}
 	}
 	t.flush()

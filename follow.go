@@ -21,6 +21,8 @@ const (
 	lookSeldom = time.Second
 	// drawEvery is how often elapsed times and countdowns are redrawn.
 	drawEvery = 100 * time.Millisecond
+	// manyLines is how many lines that steps logged are shown of one look. A million items may log a lot.
+	manyLines = 200
 )
 
 // watching is how a run is followed.
@@ -155,13 +157,18 @@ func (f *follower) look(ctx context.Context) bool {
 	f.mu.Lock()
 	f.steps = slices.Clone(f.watch.steps)
 	f.mu.Unlock()
-	for _, e := range lines {
+	for i, e := range lines {
+		if i == manyLines {
+			rest := logEntry{time: e.time, level: "INFO", message: many(len(lines)-i, "more line") + " are kept, see: " + f.hint("logs", f.run.Pathspec())}
+			events = append(events, event{at: e.time, kind: eventLog, log: rest})
+			break
+		}
 		events = append(events, event{at: e.time, kind: eventLog, log: e})
 	}
 	slices.SortStableFunc(events, func(a, b event) int { return a.at.Compare(b.at) })
 	var text strings.Builder
 	for _, e := range events {
-		if f.to.screen && e.kind != eventTried && e.kind != eventLog {
+		if f.to.screen && !e.above() {
 			continue // the block shows it
 		}
 		if line := e.line(f.to.style); line != "" {
@@ -213,6 +220,11 @@ func (f *follower) summary(ctx context.Context, run *runs.Run) {
 		}
 		t.row("why", f.hint("why", run.Pathspec()))
 	}
+	for _, s := range f.watch.steps {
+		if s.fan != nil && s.fan.failed > 0 && s.state == runs.Completed {
+			t.row("tolerated", fmt.Sprintf("%s: %s of %s failed, see: %s", clean(s.task()), grouped(s.fan.failed), many(s.fan.items, "item"), f.hint("why", run.Pathspec()+"/"+s.name)))
+		}
+	}
 	if run.Status != records.StatusCompleted {
 		t.row("resume with", f.hint("resume", run.Pathspec()))
 	}
@@ -237,9 +249,10 @@ func (f *follower) cards(ctx context.Context, run *runs.Run) []string {
 		if err != nil {
 			return out
 		}
+		looked := 0
 		for t, err := range step.Tasks(ctx) {
-			if err != nil {
-				return out
+			if looked++; err != nil || looked > maxCards {
+				break
 			}
 			names, err := t.Cards(ctx)
 			if err != nil || len(out)+len(names) > maxCards {

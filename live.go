@@ -14,47 +14,76 @@ import (
 func block(steps []watched, now time.Time, s style, width, height int) []string {
 	names := 0
 	for _, step := range steps {
-		names = max(names, lipgloss.Width(step.name))
+		names = max(names, lipgloss.Width(step.task()))
 	}
 	names = min(names, max(width/3, 8))
-	from, to := window(steps, max(height-2, 3))
+	shown, before, after := window(steps, max(height-2, 3))
 	var lines []string
-	if from > 0 {
-		lines = append(lines, s.faint(fmt.Sprintf("  … %s before", plural(from, "step"))))
+	if before > 0 {
+		lines = append(lines, s.faint(fmt.Sprintf("  … %s before", plural(before, "step"))))
 	}
-	for _, step := range steps[from:to] {
-		name := clip(step.name, names)
+	for _, step := range shown {
+		name := clip(step.task(), names)
 		name += strings.Repeat(" ", max(names-lipgloss.Width(name), 0))
 		glyph, text := row(step, now, s)
-		if step.state != runs.NotStarted {
+		if step.began || step.state != runs.NotStarted && step.state != runs.Skipped {
 			name = s.bold(name)
 		} else {
 			name = s.faint(name)
 		}
 		lines = append(lines, clip(glyph+" "+name+"  "+text, width-1))
 	}
-	if to < len(steps) {
-		lines = append(lines, s.faint(fmt.Sprintf("  … %s to come", plural(len(steps)-to, "step"))))
+	if after > 0 {
+		lines = append(lines, s.faint(fmt.Sprintf("  … %s to come", plural(after, "step"))))
 	}
 	return lines
 }
 
-// window chooses which steps are shown when not all fit: those around the first that is not finished, with room for
-// the lines that say what is left out.
-func window(steps []watched, room int) (from, to int) {
+// window chooses which steps are shown when not all fit: what is under way or failed first, then what comes next, then what
+// ended last. It says how many it left out of those that are over and of those to come.
+func window(steps []watched, room int) (shown []watched, before, after int) {
 	if len(steps) <= room {
-		return 0, len(steps)
+		return steps, 0, 0
 	}
-	room = max(room-2, 1)
-	current := len(steps)
-	for i, step := range steps {
-		if step.ended.IsZero() {
-			current = i
-			break
+	room = max(room-2, 1) // for the lines that say what is left out
+	keep := make([]bool, len(steps))
+	take := func(i int) {
+		if room > 0 && !keep[i] {
+			keep[i] = true
+			room--
 		}
 	}
-	from = min(max(current-room/2, 0), len(steps)-room)
-	return from, from + room
+	over := func(s watched) bool { return !s.ended.IsZero() || s.state == runs.Skipped }
+	next := len(steps)
+	for i, step := range steps {
+		if busy := step.began && !over(step); busy || step.state == runs.Failed {
+			take(i)
+		}
+		if !over(step) {
+			next = min(next, i)
+		}
+	}
+	context := room / 2
+	for i := next; i < len(steps) && room > context; i++ {
+		take(i)
+	}
+	for i := min(next, len(steps)) - 1; i >= 0; i-- {
+		take(i)
+	}
+	for i := range steps {
+		take(i)
+	}
+	for i, step := range steps {
+		switch {
+		case keep[i]:
+			shown = append(shown, step)
+		case over(step):
+			before++
+		default:
+			after++
+		}
+	}
+	return shown, before, after
 }
 
 // row is a step's glyph and what it is doing.
@@ -70,7 +99,12 @@ func row(step watched, now time.Time, s style) (glyph, text string) {
 	if step.reused != "" {
 		return s.good("✓"), s.faint("reused from " + clean(step.reused))
 	}
+	if step.fan != nil && step.began {
+		return fanRow(step, took, now, s)
+	}
 	switch step.state {
+	case runs.Skipped:
+		return s.faint("–"), s.faint("skipped")
 	case runs.Completed:
 		if step.attempt > 1 {
 			took += s.faint(", " + step.of(step.attempt))
@@ -87,6 +121,29 @@ func row(step watched, now time.Time, s style) (glyph, text string) {
 	case runs.NotStarted:
 	}
 	return s.faint("○"), ""
+}
+
+// fanRow is the glyph of a foreach and how far it is.
+func fanRow(step watched, took string, now time.Time, s style) (glyph, text string) {
+	f := *step.fan
+	switch step.state {
+	case runs.Completed:
+		glyph = s.good("✓")
+		if f.failed > 0 {
+			glyph = s.warn("!")
+		}
+		return glyph, took + "  " + f.text(s)
+	case runs.Failed:
+		return s.bad("✗"), took + "  " + f.text(s)
+	case runs.Cancelled:
+		return s.warn("■"), took + " cancelled  " + f.text(s)
+	default:
+	}
+	text = took + "  " + bar(int64(f.done()), int64(max(f.items, 1)), s) + " " + f.text(s)
+	if left := f.left(now); left > 0 {
+		text += s.faint(", about " + briefly(left.Round(time.Second)) + " left")
+	}
+	return s.busy("●"), text
 }
 
 func running(step watched, took string, now time.Time, s style) (glyph, text string) {

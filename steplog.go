@@ -89,13 +89,18 @@ func entryOf(task string, attempt int, catch bool, l records.LogLine) logEntry {
 
 // itsTask takes over the name of the task from a line of a batch, whose items log together.
 func (e *logEntry) itsTask() {
-	for i, a := range e.attrs {
-		task, ok := strings.CutPrefix(a, "task=")
-		if _, _, err := flow.ParseTaskName(task); ok && err == nil && strings.Contains(task, "[") {
-			e.task, e.attrs = task, slices.Delete(e.attrs, i, i+1)
-			return
-		}
+	if len(e.attrs) == 0 {
+		return
 	}
+	if task, ok := strings.CutPrefix(e.attrs[0], "task="); ok && isItem(task) {
+		e.task, e.attrs = task, slices.Clone(e.attrs[1:])
+	}
+}
+
+// isItem reports whether a text is the name of a task in a foreach.
+func isItem(text string) bool {
+	_, x, err := flow.ParseTaskName(text)
+	return err == nil && x != nil
 }
 
 // quoteValue makes a value one word.
@@ -156,7 +161,7 @@ func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 			next.base.attrs = appendAttr(next.base.attrs, h.group, a)
 		case a.Key == "run" && next.base.run == "":
 			next.base.run = a.Value.String()
-		case a.Key == "task" && next.base.task == "":
+		case a.Key == "task" && (next.base.task == "" || isItem(a.Value.String())): // a batch names itself, then its items
 			next.base.task = a.Value.String()
 		case a.Key == "attempt" && next.base.attempt == 0 && a.Value.Kind() == slog.KindInt64:
 			next.base.attempt = int(a.Value.Int64())

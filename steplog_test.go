@@ -74,6 +74,8 @@ func TestLine(t *testing.T) {
 		{"values", log(task, "n", 3, "d", 1500*time.Millisecond, "err", errors.New("a b"), "empty", ""), `WARN  fit[3]: trying again now n=3 d=1.5s err="a b" empty=""` + "\n"},
 		{"hostile", log(task, "k\x1b[2J", "\x1b]0;t\x07v"), "WARN  fit[3]: trying again now k=v\n"},
 		{"the author's own keys of the same names", log(task, "attempt", 7, "run", "x"), "WARN  fit[3]: trying again now attempt=7 run=x\n"},
+		{"item of a batch", log(task.With("task", "fit[7]")), "WARN  fit[7]: trying again now\n"},
+		{"the author's own", log(task.With("task", "import")), "WARN  fit[3]: trying again now task=import\n"},
 		{"group", log(task.WithGroup("g").With("a", 1), slog.Group("h", "b", 2)), "WARN  fit[3]: trying again now g.a=1 g.h.b=2\n"},
 		{"panics", log(task, "err", (*explosive)(nil)), "trying again now err="},
 	} {

@@ -3,7 +3,6 @@ package stepwell
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -15,21 +14,28 @@ import (
 	"github.com/stepwell-flows/stepwell/runs"
 )
 
-// watch finds out what a run is doing by looking at it again and again. Each look reads what can have changed: how
-// the run ended, what Temporal says of it, and the steps from the first unfinished one to the one that runs.
+// watch finds out what a run is doing by looking at it again and again. A look goes along the plan as far as the run has come,
+// and reads what can have changed: how the run ended, what Temporal says of it, and the steps that are under way. What happens
+// in a foreach is not looked at task by task: there is a count of its items.
 type watch struct {
 	run   *runs.Run
 	store *artifacts.Store
+	// steps are in the order of the plan: those outside of any foreach, each foreach in one line, and its join.
 	steps []watched
-	next  int // the first step that is not finished
+	at    map[string]int // in steps, by name
+	// ahead is what finished tasks have decided about the shapes that follow them, turns the turns that loops have taken.
+	ahead flow.Ahead
+	turns map[string]int
 	// tail shows the logs that the store has. The worker in this process shows its own.
 	tail   bool
 	looked bool
+	fans   fanWatch
 }
 
-// watched is a step as it was at the last look.
+// watched is a step, or a foreach, as it was at the last look. Of a step in a loop it is the latest turn.
 type watched struct {
 	name    string
+	index   flow.Index
 	spec    policies.Spec
 	state   runs.State
 	reused  string // the run that it was taken over from
@@ -40,46 +46,43 @@ type watched struct {
 	ended   time.Time
 	pending *runs.Pending
 	failure *policies.Failure
+	fan     *fanCount // of a foreach; never changed, but replaced
 
 	told   int // attempts whose end was told
 	logged map[string]int
 }
 
-// event is something that happened in a run, or a line that a step logged.
-type event struct {
-	at   time.Time
-	kind eventKind
-	step watched
-	// tried is the attempt that failed, of a retrying event.
-	tried runs.Attempt
-	log   logEntry
-}
-
-type eventKind string
-
-const (
-	eventStarted   eventKind = "started"
-	eventTried     eventKind = "tried" // an attempt failed
-	eventCompleted eventKind = "completed"
-	eventCaught    eventKind = "caught"
-	eventFailed    eventKind = "failed"
-	eventCancelled eventKind = "cancelled"
-	eventLog       eventKind = "log"
-)
+// task is the name of the step's task.
+func (s watched) task() string { return flow.TaskName(s.name, s.index) }
 
 func newWatch(run *runs.Run, store *artifacts.Store, tail bool) *watch {
-	w := &watch{run: run, store: store, tail: tail}
-	for _, name := range run.Plan.Steps() {
-		s := watched{name: name, state: runs.NotStarted, logged: map[string]int{}}
-		if n, ok := run.Plan.Step(name); ok && n.Policy != nil {
+	w := &watch{run: run, store: store, tail: tail, at: map[string]int{}, ahead: flow.Ahead{}, turns: map[string]int{}}
+	w.add(run.Plan.Root)
+	return w
+}
+
+// add makes the lines of a node.
+func (w *watch) add(n flow.PlanNode) {
+	switch n.Kind {
+	case flow.KindStep:
+		s := watched{name: n.Name, state: runs.NotStarted, logged: map[string]int{}}
+		if n.Policy != nil {
 			s.spec = *n.Policy
 		}
-		if owner := run.Owner(name); owner != run.Run.Run {
-			s.reused = owner
-		}
+		w.at[n.Name] = len(w.steps)
 		w.steps = append(w.steps, s)
+	case flow.KindForeach:
+		w.at[n.Name] = len(w.steps)
+		w.steps = append(w.steps, watched{name: n.Name, state: runs.NotStarted, fan: &fanCount{}})
+	case flow.KindDecide: // it takes no time, and has the name of what it decides
+	default:
+		for _, child := range n.Nodes {
+			w.add(child)
+		}
 	}
-	return w
+	if n.Join != nil {
+		w.add(*n.Join)
+	}
 }
 
 // look reads the run again and returns what happened since the last look, in order.
@@ -87,50 +90,165 @@ func (w *watch) look(ctx context.Context) ([]event, error) {
 	if err := w.run.Refresh(ctx); err != nil {
 		return nil, err
 	}
-	var events []event
-	for i := w.next; i < len(w.steps); i++ {
-		s := &w.steps[i]
-		found, err := w.run.Step(ctx, s.name)
-		if err != nil {
-			return events, err
-		}
-		t := found.Task
-		if t == nil || t.State == runs.NotStarted {
-			break
-		}
-		if events, err = w.update(ctx, events, s, t); err != nil {
-			return events, err
-		}
-		if t.Record == nil {
-			break
-		}
-		w.next = i + 1
-	}
-	w.looked = true
-	slices.SortStableFunc(events, func(a, b event) int { return a.at.Compare(b.at) })
-	return events, nil
+	v := &visit{watch: w, ctx: ctx}
+	_, err := v.node(&w.run.Plan.Root, nil)
+	w.looked = w.looked || err == nil
+	slices.SortStableFunc(v.events, func(a, b event) int { return a.at.Compare(b.at) })
+	return v.events, err
 }
 
-// update takes over a task's state and appends what that means.
-func (w *watch) update(ctx context.Context, events []event, s *watched, t *runs.Task) ([]event, error) {
-	s.state, s.pending = t.State, t.Pending
-	if !s.ended.IsZero() {
-		return events, nil // told
+// visit is one look.
+type visit struct {
+	*watch
+	ctx    context.Context //nolint:containedctx // a visit lives as long as one look
+	events []event
+	// splitEnded is when the task before what is looked at ended, if that was just read.
+	splitEnded time.Time
+}
+
+// node looks at a node and says whether the run has come to its end, so that what follows is under way.
+func (v *visit) node(n *flow.PlanNode, x flow.Index) (done bool, _ error) {
+	switch n.Kind {
+	case flow.KindStep:
+		return v.step(n, x)
+	case flow.KindDecide:
+		return v.decide(n, x)
+	case flow.KindSeq:
+		for i := range n.Nodes {
+			if done, err := v.node(&n.Nodes[i], x); !done || err != nil {
+				return false, err
+			}
+		}
+		return true, nil
+	case flow.KindBranch:
+		all := true
+		for i := range n.Nodes {
+			done, err := v.node(&n.Nodes[i], x)
+			if err != nil {
+				return false, err
+			}
+			all = all && done
+		}
+		if !all {
+			return false, nil
+		}
+		return v.node(n.Join, x)
+	case flow.KindForeach:
+		return v.foreach(n, x)
+	case flow.KindSwitch:
+		d, ok := v.ahead[n.Name]
+		if !ok || d.Case >= len(n.Nodes) {
+			return false, nil
+		}
+		for i := range n.Nodes {
+			if i != d.Case {
+				v.skip(&n.Nodes[i])
+			}
+		}
+		return v.node(&n.Nodes[d.Case], x)
+	case flow.KindLoop:
+		for v.ahead[n.Name].Again {
+			done, err := v.node(&n.Nodes[0], records.Within(x, v.turns[n.Name]))
+			if !done || err != nil {
+				return false, err
+			}
+			v.turns[n.Name]++
+		}
+		_, decided := v.ahead[n.Name]
+		if decided && v.turns[n.Name] == 0 {
+			v.skip(&n.Nodes[0])
+		}
+		return decided, nil
+	default:
+		return false, nil
 	}
+}
+
+// skip marks what the run goes past. In a loop, another turn may come to it.
+func (v *visit) skip(n *flow.PlanNode) {
+	if i, ok := v.at[n.Name]; ok && n.Kind != flow.KindDecide && v.steps[i].state == runs.NotStarted {
+		v.steps[i].state = runs.Skipped
+	}
+	if n.Kind == flow.KindForeach {
+		v.skip(n.Join)
+		return
+	}
+	for i := range n.Nodes {
+		v.skip(&n.Nodes[i])
+	}
+	if n.Join != nil {
+		v.skip(n.Join)
+	}
+}
+
+// line is the line of a step or foreach. One of an earlier turn of a loop begins anew.
+func (v *visit) line(name string, x flow.Index) *watched {
+	s := &v.steps[v.at[name]]
+	if s.began && !s.index.Equal(x) {
+		fresh := watched{name: s.name, spec: s.spec, state: runs.NotStarted, logged: map[string]int{}}
+		if s.fan != nil {
+			fresh.fan = &fanCount{}
+		}
+		*s = fresh
+	}
+	s.index = x
+	return s
+}
+
+// task reads a task, nil when it has not begun.
+func (v *visit) task(name string) (*runs.Task, error) {
+	t, err := v.run.Task(v.ctx, name)
+	if errors.Is(err, runs.ErrNotFound) {
+		return nil, nil // a turn that has not begun
+	}
+	if err != nil || t.State == runs.NotStarted || t.State == runs.Skipped {
+		return nil, err
+	}
+	if t.Record != nil {
+		for shape, d := range t.Record.Ahead {
+			v.ahead[shape] = d
+		}
+		v.splitEnded = t.Record.Ended
+	}
+	return t, nil
+}
+
+// decide looks at a split that is decided on its own. Nobody is told of it.
+func (v *visit) decide(n *flow.PlanNode, x flow.Index) (bool, error) {
+	t, err := v.task(flow.TaskName(n.Name, x))
+	return err == nil && t != nil && t.Record != nil, err
+}
+
+func (v *visit) step(n *flow.PlanNode, x flow.Index) (done bool, _ error) {
+	s := v.line(n.Name, x)
+	if !s.ended.IsZero() {
+		return s.state == runs.Completed || s.state == runs.Caught, nil
+	}
+	t, err := v.task(s.task())
+	if err != nil || t == nil {
+		return false, err
+	}
+	return t.Record != nil, v.update(s, t)
+}
+
+// update takes over a task's state and adds what that means to the events.
+func (v *visit) update(s *watched, t *runs.Task) error {
+	ctx := v.ctx
+	s.state, s.pending = t.State, t.Pending
 	if t.Reused() {
-		s.ended = t.Record.Ended
-		return events, nil
+		s.began, s.reused, s.ended = true, t.Owner, t.Record.Ended
+		return nil
 	}
 	var attempts []runs.Attempt
 	if p := t.Pending; p == nil || p.Catch || p.Attempt > s.told+1 {
 		var err error
 		if attempts, err = t.Attempts(ctx); err != nil {
-			return events, err
+			return err
 		}
 	}
 	if !s.began {
 		s.began, s.started = true, began(t, attempts)
-		events = append(events, event{at: s.started, kind: eventStarted, step: *s})
+		v.events = append(v.events, event{at: s.started, kind: eventStarted, step: *s})
 	}
 	for i, a := range attempts {
 		if i < s.told || a.Outcome == records.Completed {
@@ -138,7 +256,7 @@ func (w *watch) update(ctx context.Context, events []event, s *watched, t *runs.
 		}
 		s.told = i + 1
 		s.attempt, s.failure = a.Attempt.Attempt, a.Failure
-		events = append(events, event{at: a.Ended, kind: eventTried, step: *s, tried: a})
+		v.events = append(v.events, event{at: a.Ended, kind: eventTried, step: *s, tried: a})
 	}
 	switch p := t.Pending; {
 	case p != nil && p.Catch: // the number is of the catch's own attempts
@@ -148,10 +266,9 @@ func (w *watch) update(ctx context.Context, events []event, s *watched, t *runs.
 	case t.Record != nil:
 		s.attempt = t.Record.Attempt
 	}
-	if w.tail && (w.looked || t.Record == nil) { // not of steps that were over before anybody looked
-		var err error
-		if events, err = w.logs(ctx, events, s, t); err != nil {
-			return events, err
+	if v.tail && (v.looked || t.Record == nil) { // not of steps that were over before anybody looked
+		if err := v.logs(s, t); err != nil {
+			return err
 		}
 	}
 	end := event{at: time.Now()}
@@ -162,23 +279,29 @@ func (w *watch) update(ctx context.Context, events []event, s *watched, t *runs.
 		end.kind, end.at, s.failure = eventCaught, t.Record.Ended, t.Record.Failure
 	case runs.Failed:
 		end.kind = eventFailed
-		if w.run.Failure != nil {
-			s.failure = w.run.Failure
+		switch {
+		case t.Failure != nil:
+			s.failure = t.Failure
+		case v.run.Failure != nil && v.run.Failure.Task == "":
+			s.failure = v.run.Failure
 		}
-		if !w.run.Ended.IsZero() {
-			end.at = w.run.Ended
+		if s.failure != nil && !s.failure.Time.IsZero() {
+			end.at = s.failure.Time
+		} else if !v.run.Ended.IsZero() {
+			end.at = v.run.Ended
 		}
 	case runs.Cancelled:
 		end.kind = eventCancelled
-		if !w.run.Ended.IsZero() {
-			end.at = w.run.Ended
+		if !v.run.Ended.IsZero() {
+			end.at = v.run.Ended
 		}
 	default:
-		return events, nil
+		return nil
 	}
 	s.ended = end.at
 	end.step = *s
-	return append(events, end), nil
+	v.events = append(v.events, end)
+	return nil
 }
 
 // began is when a task's first attempt started. A task that waits for a worker begins with the look that saw it.
@@ -194,8 +317,8 @@ func began(t *runs.Task, attempts []runs.Attempt) time.Time {
 	return time.Now()
 }
 
-// logs appends the lines that the store has got since the last look, of attempts that can still get some.
-func (w *watch) logs(ctx context.Context, events []event, s *watched, t *runs.Task) ([]event, error) {
+// logs adds the lines that the store has got since the last look, of attempts that can still get some.
+func (v *visit) logs(s *watched, t *runs.Task) error {
 	type source struct {
 		attempt int
 		catch   bool
@@ -209,13 +332,13 @@ func (w *watch) logs(ctx context.Context, events []event, s *watched, t *runs.Ta
 		if from.attempt < 1 {
 			continue
 		}
-		key := records.LogKey(w.run.Flow, t.Owner, s.name, t.Index, from.attempt, from.catch)
-		b, err := w.store.GetDoc(ctx, key)
+		key := records.LogKey(v.run.Flow, t.Owner, s.name, t.Index, from.attempt, from.catch)
+		b, err := v.store.GetDoc(v.ctx, key)
 		if errors.Is(err, artifacts.ErrNotFound) {
 			continue
 		}
 		if err != nil {
-			return events, err
+			return err
 		}
 		n := 0
 		for line := range strings.Lines(string(b)) {
@@ -224,90 +347,12 @@ func (w *watch) logs(ctx context.Context, events []event, s *watched, t *runs.Ta
 			}
 			e := entryOf(t.Name(), from.attempt, from.catch, records.ReadLogLine([]byte(strings.TrimSuffix(line, "\n"))))
 			if !e.routine() {
-				events = append(events, event{at: e.time, kind: eventLog, step: *s, log: e})
+				v.events = append(v.events, event{at: e.time, kind: eventLog, step: *s, log: e})
 			}
 		}
 		s.logged[key] = max(s.logged[key], n)
 	}
-	return events, nil
-}
-
-// of is "attempt 2 of 4". Lost attempts do not count against the limit, so the number can pass it.
-func (s watched) of(attempt int) string {
-	if attempt > s.spec.MaximumAttempts {
-		return fmt.Sprintf("attempt %d", attempt)
-	}
-	return fmt.Sprintf("attempt %d of %d", attempt, s.spec.MaximumAttempts)
-}
-
-// single says that a failed attempt says all there is: the step has no other.
-func (e event) single() bool {
-	return e.kind == eventTried && e.step.spec.MaximumAttempts == 1 && e.tried.Outcome == records.Failed
-}
-
-// line tells the event on one line, "" for what need not be told.
-func (e event) line(s style) string {
-	if e.kind == eventLog {
-		return e.log.line(s)
-	}
-	if e.single() {
-		return ""
-	}
-	head := s.faint(clock(e.at)) + " " + s.bold(e.step.name) + " "
-	took := ""
-	if !e.step.started.IsZero() && !e.step.ended.IsZero() {
-		took = " in " + briefly(e.step.ended.Sub(e.step.started))
-	}
-	switch e.kind {
-	case eventStarted:
-		return head + "started"
-	case eventTried:
-		return head + triedLine(s, e.step, e.tried)
-	case eventCompleted:
-		text := s.good("completed") + took
-		if e.step.attempt > 1 {
-			text += ", " + e.step.of(e.step.attempt)
-		}
-		return head + text
-	case eventCaught:
-		return head + s.warn("caught") + took + ": " + failureText(e.step.failure)
-	case eventFailed:
-		return head + s.bad("failed") + took + ": " + failureText(e.step.failure)
-	case eventCancelled:
-		return head + s.warn("cancelled") + took
-	case eventLog:
-	}
-	return ""
-}
-
-func triedLine(s style, step watched, a runs.Attempt) string {
-	text := step.of(a.Attempt.Attempt) + " "
-	switch a.Outcome {
-	case records.Lost:
-		text += s.warn("was lost")
-	case records.Cancelled:
-		text += s.warn("was cancelled")
-	case records.Failed, records.Completed, records.Caught:
-		text += s.warn("failed")
-	}
-	if a.Failure != nil {
-		text += ": " + failureText(a.Failure)
-	}
-	switch {
-	case a.Delay > time.Millisecond:
-		text += fmt.Sprintf("; next attempt in %s (%s)", briefly(a.Delay), clean(a.Reason))
-	case a.Reason != "" && (a.Failure == nil || a.Reason != a.Failure.Message):
-		text += "; " + clean(a.Reason)
-	}
-	return text
-}
-
-// failureText is a failure's message with its class.
-func failureText(f *policies.Failure) string {
-	if f == nil {
-		return "for a reason that was not recorded"
-	}
-	return fmt.Sprintf("%s (class %s)", clean(f.Message), clean(string(f.Class)))
+	return nil
 }
 
 // maximumAttempts is the limit of a step's attempts in a plan.

@@ -8,12 +8,12 @@ import (
 // Fan says how a foreach runs its items. The zero value runs up to some thousand at a time, one activity each for every step,
 // and stops at the first failure.
 type Fan struct {
-	// MaxParallel is how many items run at the same time. 0 means no limit but those of the workers and of the engine.
+	// MaxParallel is how many items run at the same time, at most 1,000,000. 0 means no limit but those of the workers and of the
+	// engine.
 	MaxParallel int `json:"max_parallel,omitempty"`
-	// Batch is how many items one activity runs, one after the other. Use it for many items that take less than a second:
-	// it costs one activity, and one object in the store, for all of them. 0 means 1: an activity for each task. The body of
-	// a batch may have steps, switches and loops, but no branch and no foreach, and
-	// its steps no card and no policies.Limit. An item is then the unit of resume.
+	// Batch is how many items one activity runs, one after the other, at most 10,000. Use it for many items that take less than a
+	// second: it costs one activity, and one object in the store, for all of them. 0 means 1: an activity for each task. The body
+	// may then have steps, switches and loops, but no branch and no foreach, and its steps no card and no [policies.Limit].
 	Batch int `json:"batch,omitempty"`
 	// OnFailure says what the failure of an item that is not tolerated means for the others. Defaults to StopOnFirst.
 	OnFailure OnFailure `json:"on_failure,omitempty"`

@@ -25,7 +25,8 @@ type Flow struct {
 	errs   []error // found by New, told by Check
 }
 
-// Node is a part of a flow's graph over the state S: a step or a shape made of nodes.
+// Node is a part of a flow's graph over the state S: a step or a shape made of nodes. It is immutable and may be used in several
+// flows. The zero Node is a mistake that Check tells.
 // The type parameter makes the compiler refuse a step of another state type; it is
 // inferred and never written.
 type Node[S any] struct{ n *node }
@@ -214,8 +215,8 @@ func Seq[S any](nodes ...Node[S]) Node[S] { return Node[S]{seq("a sequence", nod
 func (f *Flow) Name() string { return f.name }
 
 // Check reports every mistake in the definition as one joined error, in the order of
-// definition: illegal or duplicate names, fields of types that cannot be stored, bad tags,
-// policies that make no sense, a catch for another state type. It returns nil for a sound flow.
+// definition: illegal or duplicate names, fields and items of types that cannot be stored, bad tags, policies and fans that make no
+// sense, a catch for another state type, shapes without steps, loops that might turn without end. It returns nil for a sound flow.
 func (f *Flow) Check() error { return errors.Join(f.errs...) }
 
 // Schema describes the state's artifacts. It is nil if the state type cannot be stored, which Check tells.

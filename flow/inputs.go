@@ -23,12 +23,14 @@ type Source struct {
 	Split map[string]artifacts.Entry
 	// Len is the number of inputs.
 	Len int
-	// Arms maps the names of a branch's steps and shapes to the index of their arm, see [PlanNode.Arms]. It is nil in a foreach.
+	// Arms maps the names of a branch's steps and shapes to the index of their arm, see [Flow.Arms]. It is nil in a foreach.
 	Arms map[string]int
-	// At reads one input, All reads all of them in order. Both may be called by several goroutines at the same time. After an
-	// error All ends.
+	// At reads one input, All reads all of them in order. Both may be called by several goroutines at the same time. Their errors
+	// say which input it is; after one All ends.
 	At  func(ctx context.Context, i int) (Input, error)
 	All func(ctx context.Context) iter.Seq2[Input, error]
+	// Failures is All for the inputs that failed, if there is a faster way to them. Nil means that there is none.
+	Failures func(ctx context.Context) iter.Seq2[Input, error]
 	// Failed is set to the first error of reading, which ends the attempt whatever the join makes of it.
 	Failed *error
 }
@@ -115,7 +117,11 @@ func (in Inputs[S]) Failures() iter.Seq2[int, *policies.Failure] {
 		if in.r == nil {
 			return
 		}
-		for input := range in.r.each {
+		all := in.r.src.Failures
+		if all == nil {
+			all = in.r.src.All
+		}
+		for input := range in.r.from(all) {
 			if input.Failure != nil && !yield(input.Index, input.Failure) {
 				return
 			}
@@ -163,18 +169,20 @@ func (r *inputs) what(i int) string {
 	return fmt.Sprintf("%q", slices.Min(names))
 }
 
-// each yields all inputs, failed ones included, and keeps the error that ends them.
-func (r *inputs) each(yield func(Input) bool) {
-	if r.failed() != nil {
-		return
-	}
-	for input, err := range r.src.All(r.ctx) {
-		if err != nil {
-			_ = r.fail(fmt.Errorf("read the inputs of the join: %w", err))
+// from yields inputs, and keeps the error that ends them.
+func (r *inputs) from(all func(context.Context) iter.Seq2[Input, error]) iter.Seq[Input] {
+	return func(yield func(Input) bool) {
+		if r.failed() != nil {
 			return
 		}
-		if !yield(input) {
-			return
+		for input, err := range all(r.ctx) {
+			if err != nil {
+				_ = r.fail(err)
+				return
+			}
+			if !yield(input) {
+				return
+			}
 		}
 	}
 }
@@ -198,8 +206,6 @@ func (r *inputs) at(i int) any {
 		var state any
 		if err == nil {
 			state, err = r.load(r.ctx, input)
-		} else {
-			err = fmt.Errorf("read %s of the join: %w", r.what(i), err)
 		}
 		if err == nil {
 			return state
@@ -247,7 +253,7 @@ func (r *inputs) all(yield func(int, any) bool) {
 		}
 		return yield(c.index, c.state)
 	}
-	for input := range r.each {
+	for input := range r.from(r.src.All) {
 		if input.Failure != nil {
 			continue
 		}

@@ -137,7 +137,7 @@ func TestInputsBranch(t *testing.T) {
 }
 
 // An arm is found by any step or shape in it, at any depth.
-func TestPlanArms(t *testing.T) {
+func TestArms(t *testing.T) {
 	t.Parallel()
 	step := func(name string) flow.Node[state] { return flow.Step(name, ok) }
 	f := flow.New("F", step("a"), flow.Branch("outer",
@@ -148,14 +148,11 @@ func TestPlanArms(t *testing.T) {
 		flow.Seq(flow.Loop("again", func(*state) bool { return false }, step("i")), step("j")),
 	).Join("k", joinOK))
 	require.NoError(t, f.Check())
-	outer, _ := f.Plan().Shape("outer")
 	require.Equal(t, map[string]int{
 		"b": 0, "each": 0, "pick": 0, "c": 0, "d": 0, "e": 0, "inner": 1, "f": 1, "g": 1, "h": 1, "again": 2, "i": 2, "j": 2,
-	}, outer.Arms())
-	inner, _ := f.Plan().Shape("inner")
-	require.Equal(t, map[string]int{"f": 0, "g": 1}, inner.Arms())
-	each, _ := f.Plan().Shape("each")
-	require.Nil(t, each.Arms())
+	}, f.Arms("outer"))
+	require.Equal(t, map[string]int{"f": 0, "g": 1}, f.Arms("inner"))
+	require.Empty(t, f.Arms("each"))
 }
 
 func joinOK(context.Context, *state, flow.Inputs[state]) error { return nil }
@@ -427,24 +424,24 @@ func TestInputsReadError(t *testing.T) {
 			require.Empty(t, maps.Collect(in.Failures()))
 			require.Equal(t, &joined{}, in.At(0))
 			return nil
-		}, "read the inputs of the join: down"},
+		}, "down"},
 		"at": {func(_ context.Context, _ *joined, in flow.Inputs[joined]) error {
 			require.Equal(t, "0", in.At(0).A)
 			require.Equal(t, &joined{}, in.At(1), "a join need not look for nil")
 			require.Equal(t, &joined{}, in.At(2), "nothing is read any more")
 			return nil
-		}, "read input 1 of the join: down"},
+		}, "down"},
 		"failures": {func(_ context.Context, _ *joined, in flow.Inputs[joined]) error {
 			require.Empty(t, maps.Collect(in.Failures()))
 			return nil
-		}, "read the inputs of the join: down"},
+		}, "down"},
 		"merge": {func(_ context.Context, s *joined, in flow.Inputs[joined]) error {
 			err := in.Merge(s)
 			require.ErrorIs(t, err, errDown)
 			require.Equal(t, &joined{}, s)
 			require.ErrorIs(t, in.Merge(s), errDown)
 			return nil
-		}, "read the inputs of the join: down"},
+		}, "down"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -454,6 +451,36 @@ func TestInputsReadError(t *testing.T) {
 			require.ErrorIs(t, *src.Failed, errDown)
 		})
 	}
+}
+
+// Failed items are looked at without the others, if the worker can.
+func TestInputsFailuresAlone(t *testing.T) {
+	t.Parallel()
+	src := stored(t, artifacts.New(mem.New(), artifacts.Options{}), &joined{}, nil, &joined{}, nil)
+	all := src.All
+	src.All = nil
+	src.Failures = func(ctx context.Context) iter.Seq2[flow.Input, error] {
+		return func(yield func(flow.Input, error) bool) {
+			for in := range all(ctx) {
+				if in.Index == 2 {
+					yield(flow.Input{}, errDown)
+					return
+				}
+				if in.Failure != nil && !yield(in, nil) {
+					return
+				}
+			}
+		}
+	}
+	require.NoError(t, callJoin(t, src, &joined{}, func(_ context.Context, _ *joined, in flow.Inputs[joined]) error {
+		for i := range in.Failures() {
+			require.Zero(t, i)
+			break
+		}
+		require.Len(t, maps.Collect(in.Failures()), 1)
+		return nil
+	}))
+	require.EqualError(t, *src.Failed, "down")
 }
 
 // slow is a driver whose blobs take a while, and that counts.

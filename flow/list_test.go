@@ -54,7 +54,7 @@ func uncached() (*counting, *artifacts.Store) {
 	return d, artifacts.New(d, artifacts.Options{CacheBytes: -1})
 }
 
-// each yields pointers to the items, as a foreach does.
+// pointers yields pointers to the items, as a foreach does.
 func pointers[E any](items []E) iter.Seq2[any, error] {
 	return func(yield func(any, error) bool) {
 		for _, item := range items {

@@ -125,7 +125,7 @@ func (r *inputs) mergings() ([]merging, error) {
 
 // compare goes through the inputs and finds out who changed what.
 func (r *inputs) compare(all []*merging) error {
-	for input := range r.each {
+	for input := range r.from(r.src.All) {
 		if input.Failure != nil {
 			continue
 		}

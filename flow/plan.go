@@ -124,22 +124,6 @@ func (p Plan) Shape(name string) (PlanNode, bool) {
 	return p.find(name, KindBranch, KindForeach, KindSwitch, KindLoop)
 }
 
-// Arms maps the names of all steps and shapes within a branch to the index of their arm. It is nil for other nodes.
-func (n PlanNode) Arms() map[string]int {
-	if n.Kind != KindBranch {
-		return nil
-	}
-	arms := map[string]int{}
-	for i, arm := range n.Nodes {
-		arm.walk(func(child PlanNode) {
-			if child.Name != "" {
-				arms[child.Name] = i
-			}
-		})
-	}
-	return arms
-}
-
 func (p Plan) find(name string, kinds ...Kind) (PlanNode, bool) {
 	var found PlanNode
 	ok := false

@@ -25,11 +25,12 @@ type shape struct {
 	zero   func() any // a new *E
 }
 
-// BranchShape is a branch that still needs its join.
+// BranchShape is a branch that still needs its join. It is immutable.
 type BranchShape[S any] struct{ n *node }
 
-// Branch runs its arms at the same time, each from the state as it is at the split. An arm is one node; use [Seq] for several
-// steps. The first failure keeps the other arms from starting further steps.
+// Branch runs its arms, two or more, at the same time, each from the state as it is at the split. An arm is one node; use [Seq] for
+// several steps. It must run a step whatever happens: an arm that is nothing but a loop is a mistake. The first failure that is
+// not caught keeps the other arms from starting further steps.
 //
 // The name is durable, like a step's.
 func Branch[S any](name string, arms ...Node[S]) BranchShape[S] {
@@ -41,21 +42,24 @@ func Branch[S any](name string, arms ...Node[S]) BranchShape[S] {
 	return BranchShape[S]{n}
 }
 
-// Join is the step that brings the arms together. It starts from the state at the split and reads what the arms ended with
-// from its inputs, in the order of the arms; see [Inputs.Merge] to take over what they set.
+// Join is the step that brings the arms together, with the options of a step. It starts from the state at the split and reads what
+// the arms ended with from its inputs, in the order of the arms; see [Inputs.Merge] to take over what they set.
 func (b BranchShape[S]) Join(name string, fn func(context.Context, *S, Inputs[S]) error, options ...Option) Node[S] {
 	return join(b.n, name, fn, options)
 }
 
-// ForeachShape is a foreach that still needs its join.
+// ForeachShape is a foreach that still needs its join. It is immutable: With and Join return a new value.
 type ForeachShape[S any] struct{ n *node }
 
 // Foreach runs its body once for each item of a list, many at the same time. Each starts from the state as it is at the split,
 // with its item bound to it. No items are no mistake: the join then has no inputs.
 //
-// Items is called once, when the step before the foreach has ended; what it returns is kept, so a resume goes through the
-// same items. Bind puts an item into the state; E may be of any type that a field of the state may have.
-// See [ForeachStream] for lists that should not be in memory at once, and [ForeachShape.With] for limits.
+// Items is called once, when the step before the foreach has ended, and must not change the state; what it returns is kept, so a
+// resume goes through the same items. There may be [MaxItems] of them. Bind puts an item into the state that the item's first step
+// gets; it is called again with each attempt. E may be of any type that a field of the state may have, but for [artifacts.Ref] and
+// [artifacts.File]. See [ForeachStream] for lists that should not be in memory at once, and [ForeachShape.With] for limits.
+//
+// Item k of the list, counted from 0, adds k to the index of the tasks within.
 //
 // The name is durable, like a step's.
 func Foreach[S, E any](name string, items func(*S) []E, bind func(*S, E), body ...Node[S]) ForeachShape[S] {
@@ -75,7 +79,8 @@ func Foreach[S, E any](name string, items func(*S) []E, bind func(*S, E), body .
 }
 
 // ForeachStream is [Foreach] over items that come one after the other, from a database or a listing for example: they are
-// written down as they come and never in memory together. An error among them fails the attempt of the step before.
+// written down as they come and never in memory together. An error among them fails the attempt of the step before; with another
+// attempt items is called anew.
 func ForeachStream[S, E any](name string, items func(context.Context, *S) iter.Seq2[E, error], bind func(*S, E), body ...Node[S]) ForeachShape[S] {
 	n := &node{kind: KindForeach, name: name}
 	n.nodes = []*node{decide(inside(fmt.Sprintf("foreach %q", name), body))}
@@ -124,8 +129,8 @@ func (f ForeachShape[S]) With(fan Fan) ForeachShape[S] {
 	return ForeachShape[S]{&n}
 }
 
-// Join is the step that brings the items together. It starts from the state at the split and reads what the items ended with
-// from its inputs, in the order of the list, whatever the order in which they ended.
+// Join is the step that brings the items together, with the options of a step. It starts from the state at the split and reads
+// what the items ended with from its inputs, in the order of the list, whatever the order in which they ended.
 func (f ForeachShape[S]) Join(name string, fn func(context.Context, *S, Inputs[S]) error, options ...Option) Node[S] {
 	return join(f.n, name, fn, options)
 }
@@ -160,7 +165,7 @@ func Case[S any, K comparable](key K, body ...Node[S]) SwitchCase[S, K] {
 	return SwitchCase[S, K]{key, body}
 }
 
-// SwitchShape is a switch that still needs to be told what other values mean.
+// SwitchShape is a switch that still needs to be told what other values mean. It is immutable.
 type SwitchShape[S any] struct{ n *node }
 
 // Switch runs the nodes of the case that the selector's value names. The selector is called once, when the step before the
@@ -216,8 +221,9 @@ func (s SwitchShape[S]) Else(body ...Node[S]) Node[S] {
 // OrFail makes a value that no case has fail the step before the switch, without another attempt.
 func (s SwitchShape[S]) OrFail() Node[S] { return Node[S](s) }
 
-// Loop runs its body as long as cond is true. Cond is called on the state before each turn, when the step before has ended;
-// it must not change the state. Turn k of the loop adds k to the index of the tasks within.
+// Loop runs its body as long as cond is true, which may be never. Cond is called on the state before each turn, when the step
+// before has ended; it must not change the state. The body must run a step in every turn. There is no limit on the turns: count
+// them in the state if there should be one. Turn k of the loop, counted from 0, adds k to the index of the tasks within.
 //
 // The name is durable, like a step's.
 func Loop[S any](name string, cond func(*S) bool, body ...Node[S]) Node[S] {

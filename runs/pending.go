@@ -38,6 +38,7 @@ type Pending struct {
 // pendings is what Temporal says of the tasks of a run that have not ended.
 type pendings struct {
 	tasks map[string]Pending // by task
+	own   map[string]Pending // those of them that the run's own workflow runs
 	// batches counts the batches of each foreach that run.
 	batches map[string]int
 	// children are the ids of workflows that run parts of a foreach, as long as they were not asked.
@@ -82,6 +83,7 @@ func readPending(flowName string, d *workflowservice.DescribeWorkflowExecutionRe
 			out.children = append(out.children, c.GetWorkflowId())
 		}
 	}
+	out.own = maps.Clone(out.tasks)
 	return out
 }
 

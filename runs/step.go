@@ -24,7 +24,8 @@ type Step struct {
 	Shapes []string
 	// Task is the step's only task. Nil for a step in a foreach or a loop.
 	Task *Task
-	// State sums up the states of the tasks. A step with some that failed is Failed when the run has ended.
+	// State sums up the states of the tasks. With some that failed it is Failed when the run has ended, and Completed all the
+	// same when the run has completed: they were tolerated.
 	State State
 	Counts
 
@@ -187,6 +188,8 @@ func (r *Run) sum(ctx context.Context, p *place, c Counts) (State, error) {
 			return Skipped, err
 		}
 		return NotStarted, err
+	case r.Status == records.StatusCompleted: // what failed was tolerated
+		return Completed, nil
 	case c.Running > 0 || r.Status == records.StatusRunning && !whole:
 		return Running, nil
 	case c.Unfinished > 0 || !r.over() && !whole:
@@ -279,7 +282,7 @@ func (s *Step) First(ctx context.Context) (*Task, error) {
 		if err != nil {
 			return first, err
 		}
-		if err := t.explain(ctx); err != nil {
+		if err := t.Explain(ctx); err != nil {
 			return first, err
 		}
 		if first == nil || t.Failure != nil && (first.Failure == nil || t.Failure.Time.Before(first.Failure.Time)) {
@@ -295,8 +298,8 @@ func (s *Step) First(ctx context.Context) (*Task, error) {
 // manyFailures bounds how many failed tasks are read to know the first.
 const manyFailures = 200
 
-// explain finds out why a failed task failed.
-func (t *Task) explain(ctx context.Context) error {
+// Explain finds out why a failed task failed, if it is not known, from its ledger.
+func (t *Task) Explain(ctx context.Context) error {
 	if t.Failure != nil || t.State != Failed {
 		return nil
 	}

@@ -71,6 +71,12 @@ func (t *Task) Pathspec() string { return t.run.Pathspec() + "/" + t.Name() }
 // Reused says that the task was taken over from another run.
 func (t *Task) Reused() bool { return t.Owner != t.run.Run.Run }
 
+// Batched says that the task is in a foreach with batches, whose items log together: the attribute task of a line says whose it is.
+func (t *Task) Batched() bool {
+	p := t.run.graph().tasks[t.Step]
+	return p != nil && p.batch() != nil
+}
+
 // finished takes over the record of a task.
 func (t *Task) finished(rec *records.Task) {
 	t.Record, t.Owner, t.State, t.Failure = rec, rec.Run, Completed, rec.Failure
@@ -216,7 +222,9 @@ func (in *reading) batchTask(ctx context.Context, p *place, t *Task) (*Task, err
 		if found := r.itemTask(p, t.Index[:n], *item, from); found != nil {
 			return found, nil
 		}
-		t.State, t.Owner = Skipped, item.owner
+		if item.Outcome != records.Failed { // else it did not come this far
+			t.State, t.Owner = Skipped, item.owner
+		}
 		return t, nil
 	}
 	if r.Failure != nil && r.Failure.Task == t.Name() {

@@ -1,0 +1,259 @@
+package stepwell
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/runs"
+)
+
+// fanCount is how far a foreach has come.
+type fanCount struct {
+	items, completed, failed int
+	// since is when its items began to end, as far as this program saw.
+	since time.Time
+	from  int // how many had ended by then
+	// told is what was told last, and when.
+	told   int
+	toldAt time.Time
+}
+
+func (f fanCount) done() int { return min(f.completed+f.failed, max(f.items, f.completed)) }
+
+// text is "1,200 of 10,000 done, 2 failed".
+func (f fanCount) text(s style) string {
+	text := fmt.Sprintf("%s of %s done", grouped(f.done()), many(f.items, "item"))
+	if f.failed > 0 {
+		text += ", " + s.bad(grouped(f.failed)+" failed")
+	}
+	return text
+}
+
+// left guesses how long the rest takes, 0 when it is too early to say.
+func (f fanCount) left(now time.Time) time.Duration {
+	n, took := f.done()-f.from, now.Sub(f.since)
+	if f.since.IsZero() || n <= 0 || took < 5*time.Second || n*50 < f.items {
+		return 0
+	}
+	return time.Duration(float64(took) / float64(n) * float64(f.items-f.done()))
+}
+
+// due says that the count is to be told again: when a tenth more is done, or after a while.
+func (f fanCount) due(now time.Time) bool {
+	more, since := f.done()-f.told, now.Sub(f.toldAt)
+	return more > 0 && since >= time.Second && (more*10 >= f.items || since >= 15*time.Second)
+}
+
+// fanWatch is what is asked about all foreach shapes of a run, and when.
+type fanWatch struct {
+	progress []runs.Progress
+	// asked and counted are when the workflow was asked last and when items were counted last, deaf until when it is not asked
+	// again, because no worker answered.
+	asked, counted, deaf time.Time
+	// pause is how long nothing is counted then, because it took long.
+	pause time.Duration
+	// failures counts the failed items that were told.
+	failures int
+	failedAt time.Time
+}
+
+const (
+	// askEvery is how often the workflow is asked how far it is, countEvery how often items are counted.
+	askEvery   = time.Second
+	countEvery = 2 * time.Second
+	// askPatience is how long a worker may take for its answer.
+	askPatience = 200 * time.Millisecond
+	// manyItems is up to how many items of a foreach are counted by their keys. Of larger ones the workflow knows how many of
+	// its parts have ended.
+	manyItems = 20_000
+	// someFailures is how many failed items are told one by one while the run goes on.
+	someFailures = 5
+)
+
+// foreach looks at a foreach that the run has come to, and at its join.
+func (v *visit) foreach(n *flow.PlanNode, x flow.Index) (done bool, _ error) {
+	s := v.line(n.Name, x)
+	if !s.ended.IsZero() {
+		if s.state != runs.Completed {
+			return false, nil
+		}
+		return v.step(n.Join, x)
+	}
+	d, decided := v.ahead[n.Name]
+	if !decided || d.Items == nil {
+		return false, nil
+	}
+	join, err := v.task(flow.TaskName(n.Join.Name, x))
+	if err != nil {
+		return false, err
+	}
+	over := join != nil || !v.run.Ended.IsZero()
+	switch {
+	case join != nil && join.Reused():
+		s.began, s.state, s.reused, s.ended = true, runs.Completed, join.Owner, join.Record.Started
+		s.fan = &fanCount{items: d.Items.Len}
+		return v.step(n.Join, x)
+	case !s.began:
+		now := time.Now()
+		s.began, s.started, s.state = true, now, runs.Running
+		if at := v.splitEnded; !at.IsZero() && at.Before(now) {
+			s.started = at
+		}
+		s.fan = &fanCount{items: d.Items.Len, toldAt: now}
+		v.events = append(v.events, event{at: s.started, kind: eventStarted, step: *s})
+	}
+	if err := v.count(s, n, over); err != nil {
+		return false, err
+	}
+	if !over {
+		return false, nil
+	}
+	end := event{kind: eventCompleted, at: v.run.Ended}
+	s.state = runs.Completed
+	switch {
+	case join != nil && join.Record != nil:
+		end.at = join.Record.Started
+	case join != nil:
+		end.at = began(join, nil)
+	case s.fan.failed > 0 || v.failedIn(n):
+		s.state, end.kind = runs.Failed, eventFailed
+	default:
+		s.state, end.kind = runs.Cancelled, eventCancelled
+	}
+	s.ended = end.at
+	end.step = *s
+	v.events = append(v.events, end)
+	if s.state != runs.Completed {
+		return false, nil
+	}
+	return v.step(n.Join, x)
+}
+
+// failedIn says that it was a task within the node with which the run failed.
+func (v *visit) failedIn(n *flow.PlanNode) bool {
+	if v.run.Failure == nil {
+		return false
+	}
+	_, ok := flow.Plan{Root: *n}.Task(v.run.Failure.Step)
+	return ok
+}
+
+// count finds out how many items have ended, by one question to the workflow or one listing now and then, and tells it.
+func (v *visit) count(s *watched, n *flow.PlanNode, over bool) error {
+	f := *s.fan
+	now := time.Now()
+	if over {
+		if err := v.countAll(&f, n, s.index); err != nil {
+			return err
+		}
+	} else {
+		v.ask(now)
+		for _, p := range v.fans.progress {
+			if p.Foreach == n.Name && p.Index.Equal(s.index) {
+				f.completed, f.failed = max(f.completed, p.Completed), max(f.failed, p.Failed)
+			}
+		}
+		batched := n.Fan != nil && n.Fan.Batch > 1
+		if (f.items <= manyItems || batched) && now.Sub(v.fans.counted) >= max(countEvery, v.fans.pause) {
+			completed, failed, err := v.run.CountItems(v.ctx, n.Name, s.index)
+			if err != nil {
+				return err
+			}
+			f.completed, f.failed = max(f.completed, completed), max(f.failed, failed)
+			v.fans.counted = time.Now()
+			v.fans.pause = 20 * time.Since(now) // 5% of the time at most
+		}
+	}
+	if f.since.IsZero() && f.done() > 0 {
+		f.since, f.from = now, f.done()
+	}
+	if f.failed > s.fan.failed || f.failed > 0 && v.fans.failures == 0 {
+		if err := v.failures(s, n, f); err != nil {
+			return err
+		}
+	}
+	due := !over && f.due(now)
+	if due {
+		f.told, f.toldAt = f.done(), now
+	}
+	s.fan = &f
+	if due {
+		v.events = append(v.events, event{at: now, kind: eventCounted, step: *s})
+	}
+	return nil
+}
+
+// countAll counts once more when it is over.
+func (v *visit) countAll(f *fanCount, n *flow.PlanNode, x flow.Index) error {
+	if len(x) > 0 { // of one turn, the records of others would count, too
+		completed, failed, err := v.run.CountItems(v.ctx, n.Name, x)
+		f.completed, f.failed = max(f.completed, completed), max(f.failed, failed)
+		return err
+	}
+	all, err := v.run.Foreach(v.ctx, n.Name)
+	if err != nil {
+		return err
+	}
+	f.completed, f.failed = all.Completed, all.Failed
+	return nil
+}
+
+// ask asks the workflow how far it is. While no worker answers it is asked less often.
+func (v *visit) ask(now time.Time) {
+	w := &v.fans
+	if now.Sub(w.asked) < askEvery || now.Before(w.deaf) {
+		return
+	}
+	w.asked = now
+	ctx, cancel := context.WithTimeout(v.ctx, askPatience)
+	defer cancel()
+	progress, err := v.run.Progress(ctx)
+	if err != nil {
+		w.deaf = now.Add(5 * askEvery)
+		return
+	}
+	w.progress = progress
+}
+
+// failures tells some of the items that failed one by one.
+func (v *visit) failures(s *watched, n *flow.PlanNode, f fanCount) error {
+	batched := n.Fan != nil && n.Fan.Batch > 1
+	now := time.Now()
+	if v.fans.failures >= someFailures || f.items > manyItems && !batched || now.Sub(v.fans.failedAt) < countEvery || len(s.index) > 0 {
+		return nil
+	}
+	v.fans.failedAt = now
+	all, err := v.run.Foreach(v.ctx, n.Name)
+	if err != nil {
+		return err
+	}
+	skip := v.fans.failures
+	for _, step := range all.Steps {
+		for t, err := range step.Failures(v.ctx) {
+			if err != nil {
+				return err
+			}
+			if skip--; skip >= 0 {
+				continue
+			}
+			if err := t.Explain(v.ctx); err != nil {
+				return err
+			}
+			at := now
+			if t.Failure != nil && !t.Failure.Time.IsZero() {
+				at = t.Failure.Time
+			}
+			message := "failed: " + failureText(t.Failure)
+			if v.fans.failures++; v.fans.failures == someFailures && f.failed > someFailures {
+				message += "; others that failed are only counted"
+			}
+			v.events = append(v.events, event{at: at, kind: eventItem, step: *s, log: logEntry{task: t.Name(), message: message}})
+			if v.fans.failures == someFailures {
+				return nil
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,82 @@
+package runs
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
+)
+
+// Pending is what Temporal says of the tasks that the run's own workflow runs, by their names. Tasks that run in child workflows
+// are not among them.
+func (r *Run) Pending() map[string]Pending {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.pending.own
+}
+
+// CountItems counts the items of a foreach that have ended so far, for whoever looks again and again: from the keys of the records
+// of last steps alone, or from the summaries of batches. Items that failed are counted only in batches. Where another run's
+// records come in, they are counted as this run's.
+func (r *Run) CountItems(ctx context.Context, foreach string, x flow.Index) (completed, failed int, _ error) {
+	at := r.graph().shapes[foreach]
+	if at == nil || at.Kind != flow.KindForeach {
+		return 0, 0, fmt.Errorf("foreach %q: %w in run %s", foreach, ErrNotFound, r.Pathspec())
+	}
+	lasts, _ := at.nodes[0].last()
+	if lasts[0].batch() != nil {
+		set, err := r.batches(ctx, at)
+		if err != nil {
+			return 0, 0, err
+		}
+		for group := range set.groups() {
+			if !group[0].x.Equal(x) {
+				continue
+			}
+			t := group[0].head.Tally
+			for _, b := range group[1:] { // those that overlap have the same items, some of them
+				if b.head.Completed > t.Completed {
+					t = b.head.Tally
+				}
+			}
+			completed += t.Completed
+			failed += t.Failed
+		}
+		return completed, failed, nil
+	}
+	for _, p := range lasts {
+		n, err := r.countItems(ctx, p, x)
+		if err != nil {
+			return 0, 0, err
+		}
+		completed += n
+	}
+	return completed, 0, nil
+}
+
+// countItems counts the items of a foreach at x in which a step has ended.
+func (r *Run) countItems(ctx context.Context, p *place, x flow.Index) (int, error) {
+	n := 0
+	var items map[int]bool // of several runs or turns, which count once
+	if _, taken := r.Reused[p.Name]; taken || p.depth() > len(x)+1 {
+		items = map[int]bool{}
+	}
+	for owner, err := range r.owners(ctx, p) {
+		if err != nil {
+			return 0, err
+		}
+		for y, err := range records.TaskIndexes(ctx, r.reader.store, r.Flow, owner, p.Name) {
+			switch {
+			case err != nil:
+				return 0, err
+			case len(y) <= len(x) || !y[:len(x)].Equal(x):
+			case items != nil:
+				items[y[len(x)]] = true
+			default:
+				n++
+			}
+		}
+	}
+	return n + len(items), nil
+}

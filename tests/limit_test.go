@@ -1,0 +1,342 @@
+package tests
+
+import (
+	"context"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/stepwell-flows/stepwell"
+	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+	"github.com/stepwell-flows/stepwell/tests/testserver"
+	"github.com/stepwell-flows/stepwell/workflows"
+)
+
+type limited struct {
+	Name  string `param:"name" default:"any"`
+	Hold  bool   `param:"hold"`
+	Ended string
+}
+
+// box is what a limit protects. It knows who is in it.
+type box struct {
+	mu      sync.Mutex
+	in      int
+	most    int
+	entered []string
+	open    chan struct{} // closed when those who hold may leave
+	full    chan struct{} // closed when as many as may be in it were
+	size    int
+}
+
+func newBox(size int) *box {
+	return &box{open: make(chan struct{}), full: make(chan struct{}), size: size}
+}
+
+func (b *box) enter(name string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.in++
+	b.entered = append(b.entered, name)
+	if b.most = max(b.most, b.in); b.most == b.size && b.in == b.size {
+		select {
+		case <-b.full:
+		default:
+			close(b.full)
+		}
+	}
+}
+
+func (b *box) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.in--
+}
+
+func (b *box) names() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return append([]string(nil), b.entered...)
+}
+
+func (b *box) has(name string) func() bool {
+	return func() bool {
+		for _, n := range b.names() {
+			if n == name {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// use is a step that is in the box, until all places are taken, or until it is let go.
+func (b *box) use(ctx context.Context, s *limited) error {
+	b.enter(s.Name)
+	defer b.leave()
+	wait := b.full
+	if s.Hold {
+		wait = b.open
+	}
+	select {
+	case <-wait:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.Ended = s.Name
+	return nil
+}
+
+func limitedFlow(name, key string, b *box) *flow.Flow {
+	return flow.New(name, flow.Step("use", b.use, policies.Limit{Key: key, Max: b.size}))
+}
+
+// limitKey is a key that no other test has.
+func limitKey(t *testing.T) string {
+	t.Helper()
+	return strings.NewReplacer("/", ".", "#", ".").Replace(t.Name())
+}
+
+// startLimit starts the limit that checks and ends quickly; the runs find it there.
+func startLimit(t *testing.T, r *rig, key string, check, idle time.Duration) {
+	t.Helper()
+	_, err := r.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: activities.LimitID(key), TaskQueue: activities.LimitQueue},
+		activities.LimitType, activities.LimitInput{Key: key, Check: check, Idle: idle})
+	require.NoError(t, err)
+}
+
+func (r *rig) begin(f *flow.Flow, name, hold string) *runs.Run {
+	r.t.Helper()
+	run, err := r.client.Start(r.t.Context(), f, stepwell.StartOptions{Params: map[string]string{"name": name, "hold": hold}})
+	require.NoError(r.t, err)
+	return run
+}
+
+// asked waits until the limit has the messages of a number of runs, all of them together.
+func (r *rig) asked(key string, messages int) {
+	r.t.Helper()
+	eventually(r.t, "the limit got its messages", func() bool {
+		n := 0
+		for _, e := range r.limitHistory(key).GetEvents() {
+			if e.GetWorkflowExecutionSignaledEventAttributes() != nil {
+				n++
+			}
+		}
+		return n >= messages
+	})
+}
+
+func (r *rig) limitHistory(key string) *historypb.History {
+	r.t.Helper()
+	h := &historypb.History{}
+	iter := r.temporal.GetWorkflowHistory(r.t.Context(), activities.LimitID(key), "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for iter.HasNext() {
+		e, err := iter.Next()
+		if err != nil {
+			return h // it was not started yet
+		}
+		h.Events = append(h.Events, e)
+	}
+	return h
+}
+
+func replayLimit(t *testing.T, h *historypb.History) {
+	t.Helper()
+	r := worker.NewWorkflowReplayer()
+	r.RegisterWorkflowWithOptions(workflows.Limit, workflow.RegisterOptions{Name: activities.LimitType})
+	require.NoError(t, r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), h))
+}
+
+// Two flows share a key; their runs, on two workers, never have more than two tasks in the box, and do have two.
+func TestLimitHoldsAcrossRunsFlowsAndWorkers(t *testing.T) {
+	t.Parallel()
+	b, key := newBox(2), limitKey(t)
+	one, two := limitedFlow("LimitOneFlow", key, b), limitedFlow("LimitTwoFlow", key, b)
+	r := newRig(t, t.TempDir(), one, two)
+	w, err := stepwell.NewWorker(r.temporal, r.store, stepwell.WorkerOptions{TaskQueue: limitKey(t), Drain: 500 * time.Millisecond}, one, two)
+	require.NoError(t, err)
+	require.NoError(t, w.Start())
+	t.Cleanup(w.Stop)
+
+	var all []*runs.Run
+	for range 5 {
+		all = append(all, r.begin(one, "one", "false"), r.begin(two, "two", "false"))
+	}
+	for _, run := range all {
+		run = r.wait(run)
+		require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+		replay(t, "limited", r.history(run))
+	}
+	require.Equal(t, 2, b.most)
+	require.Len(t, b.names(), 10)
+	replayLimit(t, r.limitHistory(key))
+}
+
+// The tasks get the one place in the order in which they asked, and each gets it as soon as the one before is done.
+func TestLimitIsFirstInFirstOut(t *testing.T) {
+	t.Parallel()
+	b, key := newBox(1), limitKey(t)
+	f := limitedFlow("LimitOrderFlow", key, b)
+	r := newRig(t, t.TempDir(), f)
+	all := []*runs.Run{r.begin(f, "0", "true")}
+	eventually(t, "the first is in", b.has("0"))
+	for i, name := range []string{"1", "2", "3", "4"} {
+		all = append(all, r.begin(f, name, "true"))
+		r.asked(key, i+2)
+	}
+	require.Equal(t, []string{"0"}, b.names())
+	began := time.Now()
+	close(b.open)
+	for _, run := range all {
+		require.Equal(t, records.StatusCompleted, r.wait(run).Status)
+	}
+	t.Logf("four turns took %s", time.Since(began))
+	require.Equal(t, []string{"0", "1", "2", "3", "4"}, b.names())
+	require.Equal(t, 1, b.most)
+}
+
+// A run that is terminated while its task runs cannot say so. The limit finds out.
+func TestLimitTakesTheLeaseOfATerminatedRun(t *testing.T) {
+	t.Parallel()
+	b, key := newBox(1), limitKey(t)
+	f := limitedFlow("LimitDeadFlow", key, b)
+	r := newRig(t, t.TempDir(), f)
+	startLimit(t, r, key, 100*time.Millisecond, time.Hour)
+	holder := r.begin(f, "holder", "true")
+	eventually(t, "the holder is in", b.has("holder"))
+	dead := r.begin(f, "dead", "true")
+	r.asked(key, 2)
+	next := r.begin(f, "next", "false")
+	r.asked(key, 3)
+	require.NoError(t, r.temporal.TerminateWorkflow(t.Context(), dead.WorkflowID, "", "test"), "one that waits")
+	require.NoError(t, r.temporal.TerminateWorkflow(t.Context(), holder.WorkflowID, "", "test"))
+	require.Equal(t, records.StatusCompleted, r.wait(next).Status)
+	require.Equal(t, []string{"holder", "next"}, b.names())
+	replayLimit(t, r.limitHistory(key))
+}
+
+// A run that is cancelled while it waits gives up its place in the queue at once, and one that is cancelled while its task
+// runs gives back its lease.
+func TestLimitForgetsACancelledRun(t *testing.T) {
+	t.Parallel()
+	b, key := newBox(1), limitKey(t)
+	f := limitedFlow("LimitCancelFlow", key, b)
+	r := newRig(t, t.TempDir(), f)
+	startLimit(t, r, key, time.Hour, time.Hour) // it does not find out by itself
+	holder := r.begin(f, "holder", "true")
+	eventually(t, "the holder is in", b.has("holder"))
+	waits := r.begin(f, "waits", "true")
+	r.asked(key, 2)
+	next := r.begin(f, "next", "true")
+	r.asked(key, 3)
+	last := r.begin(f, "last", "false")
+	r.asked(key, 4)
+
+	require.NoError(t, r.client.Cancel(t.Context(), f.Name(), waits.Run.Run))
+	require.Equal(t, records.StatusCancelled, r.wait(waits).Status)
+	r.asked(key, 5)
+	require.NoError(t, r.client.Cancel(t.Context(), f.Name(), holder.Run.Run))
+	require.Equal(t, records.StatusCancelled, r.wait(holder).Status)
+	eventually(t, "the next is in", b.has("next"))
+	close(b.open)
+	require.Equal(t, records.StatusCompleted, r.wait(next).Status)
+	require.Equal(t, records.StatusCompleted, r.wait(last).Status)
+	require.Equal(t, []string{"holder", "next", "last"}, b.names())
+	replay(t, "limited-cancelled", r.history(waits))
+}
+
+// A limit that nobody needs ends, and comes back when somebody does: with the same message that asks.
+func TestLimitEndsWhenIdleAndComesBack(t *testing.T) {
+	t.Parallel()
+	b, key := newBox(1), limitKey(t)
+	f := limitedFlow("LimitIdleFlow", key, b)
+	r := newRig(t, t.TempDir(), f)
+	startLimit(t, r, key, 20*time.Millisecond, 20*time.Millisecond)
+	ended := func() bool {
+		d, err := r.temporal.DescribeWorkflowExecution(t.Context(), activities.LimitID(key), "")
+		return err == nil && d.GetWorkflowExecutionInfo().GetStatus() == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED
+	}
+	eventually(t, "the limit ended", ended)
+	require.Equal(t, records.StatusCompleted, r.wait(r.begin(f, "a", "false")).Status)
+
+	// Over and over, so that some requests come while it is about to end.
+	require.NoError(t, r.temporal.TerminateWorkflow(t.Context(), activities.LimitID(key), "", "this one waits for five minutes"))
+	for range 10 {
+		if ended() {
+			startLimit(t, r, key, time.Millisecond, time.Millisecond)
+		}
+		require.Equal(t, records.StatusCompleted, r.wait(r.begin(f, "b", "false")).Status)
+	}
+	require.Equal(t, 1, b.most)
+	require.Len(t, b.names(), 11)
+}
+
+// The workers of the run that needed a limit first may go; the others keep it.
+func TestLimitSurvivesItsWorker(t *testing.T) {
+	t.Parallel()
+	b, key := newBox(1), limitKey(t)
+	f := limitedFlow("LimitMovesFlow", key, b)
+	r := newRig(t, t.TempDir(), f)
+	holder := r.begin(f, "holder", "true")
+	eventually(t, "the holder is in", b.has("holder"))
+	next := r.begin(f, "next", "false")
+	r.asked(key, 2)
+	r.restart(f)
+	close(b.open)
+	require.Equal(t, records.StatusCompleted, r.wait(holder).Status)
+	require.Equal(t, records.StatusCompleted, r.wait(next).Status)
+}
+
+// After a reset, a run that waited still waits, and one whose task ran does not stand in its own way.
+func TestLimitKnowsARunThatWasReset(t *testing.T) {
+	t.Parallel()
+	b, key := newBox(1), limitKey(t)
+	f := limitedFlow("LimitResetFlow", key, b)
+	r := newRig(t, t.TempDir(), f)
+	startLimit(t, r, key, 100*time.Millisecond, time.Hour)
+	holder := r.begin(f, "holder", "true")
+	eventually(t, "the holder is in", b.has("holder"))
+	waits := r.begin(f, "waits", "true")
+	r.asked(key, 2)
+	r.reset(waits)
+	r.reset(holder)
+	eventually(t, "the holder is in again", func() bool { return len(b.names()) == 2 })
+	require.Equal(t, []string{"holder", "holder"}, b.names())
+	close(b.open)
+	require.Equal(t, records.StatusCompleted, r.wait(holder).Status)
+	require.Equal(t, records.StatusCompleted, r.wait(waits).Status)
+	require.Equal(t, []string{"holder", "holder", "waits"}, b.names())
+	replayLimit(t, r.limitHistory(key))
+}
+
+// reset resets a run to its first workflow task.
+func (r *rig) reset(run *runs.Run) {
+	r.t.Helper()
+	var first int64
+	for _, e := range r.history(run).GetEvents() {
+		if first == 0 && e.GetWorkflowTaskCompletedEventAttributes() != nil {
+			first = e.GetEventId()
+		}
+	}
+	_, err := r.temporal.WorkflowService().ResetWorkflowExecution(r.t.Context(), &workflowservice.ResetWorkflowExecutionRequest{
+		Namespace: testserver.Get(r.t).Namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: run.WorkflowID},
+		RequestId: run.WorkflowID, Reason: "test", WorkflowTaskFinishEventId: first,
+	})
+	require.NoError(r.t, err)
+}
