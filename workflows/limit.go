@@ -1,13 +1,14 @@
 package workflows
 
 import (
+	"cmp"
 	"slices"
 	"time"
 
-	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
@@ -42,8 +43,8 @@ type limitKey struct {
 // waiter is a task that waits for its turn.
 type waiter struct {
 	task string
-	done workflow.Future
-	set  workflow.Settable
+	done bool
+	err  error
 }
 
 type sending struct {
@@ -52,12 +53,14 @@ type sending struct {
 }
 
 // acquire waits until a task may run under a limit, and returns what gives its place back. Both are called by the
-// task's coroutine; release returns when the limit was told, and may be called more than once. A cancelled context
-// withdraws the request. No limit at all costs nothing.
+// task's coroutine; release returns when the limit was told, and may be called more than once. No limit at all costs nothing.
+//
+// The request is withdrawn when the context is cancelled and when stop, which may be nil, has an error: acquire returns it. It
+// is asked often, like the condition of workflow.Await.
 //
 // Which tasks of a workflow wait is decided by its history alone. After a reset, a task that was waiting or running is known
 // to the limit under the same name, see [activities.Lease].
-func (l *limiter) acquire(ctx workflow.Context, limit policies.Limit, task string) (release func(), err error) {
+func (l *limiter) acquire(ctx workflow.Context, limit policies.Limit, task string, stop func() error) (release func(), err error) {
 	if limit == (policies.Limit{}) {
 		return func() {}, nil
 	}
@@ -65,20 +68,25 @@ func (l *limiter) acquire(ctx workflow.Context, limit policies.Limit, task strin
 	k := l.key(limit.Key)
 	k.max = limit.Max
 	w := &waiter{task: task}
-	w.done, w.set = workflow.NewFuture(ctx)
 	k.local = append(k.local, w)
 	l.pump(k)
 
-	workflow.NewSelector(ctx).
-		AddFuture(w.done, func(workflow.Future) {}).
-		AddReceive(ctx.Done(), func(workflow.ReceiveChannel, bool) {}).
-		Select(ctx)
-	if !w.done.IsReady() {
-		l.withdraw(ctx, k, w)
-		return nil, temporal.NewCanceledError()
+	var stopped error
+	err = workflow.Await(ctx, func() bool {
+		if stop != nil {
+			stopped = stop()
+		}
+		return w.done || stopped != nil
+	})
+	if stopped != nil {
+		err = stopped
 	}
-	if err := w.done.Get(ctx, nil); err != nil {
+	if err != nil {
+		l.withdraw(ctx, k, w)
 		return nil, err
+	}
+	if w.err != nil {
+		return nil, w.err
 	}
 	released := false
 	return func() {
@@ -88,6 +96,51 @@ func (l *limiter) acquire(ctx workflow.Context, limit policies.Limit, task strin
 			l.free(ctx, k, task)
 		}
 	}, nil
+}
+
+// acquireAll is acquire for what runs the tasks of several limits one after the other. Whoever holds one place and waits for
+// another does so in the order of the keys, so that no two wait for each other: limits come from [limitsOf].
+func (l *limiter) acquireAll(ctx workflow.Context, limits []policies.Limit, task string, stop func() error) (release func(), err error) {
+	var held []func()
+	release = func() {
+		for _, one := range held {
+			one()
+		}
+	}
+	for _, limit := range limits {
+		one, err := l.acquire(ctx, limit, task, stop)
+		if err != nil {
+			release()
+			return nil, err
+		}
+		held = append(held, one)
+	}
+	return release, nil
+}
+
+// limitsOf are the limits of the steps within a node, one for each key, in the order of the keys.
+func limitsOf(n *flow.PlanNode) []policies.Limit {
+	var limits []policies.Limit
+	add := func(more ...policies.Limit) {
+		for _, m := range more {
+			if i := slices.IndexFunc(limits, func(l policies.Limit) bool { return l.Key == m.Key }); i >= 0 {
+				limits[i] = m
+			} else {
+				limits = append(limits, m)
+			}
+		}
+	}
+	if n.Policy != nil && n.Policy.Limit != (policies.Limit{}) {
+		add(n.Policy.Limit)
+	}
+	for i := range n.Nodes {
+		add(limitsOf(&n.Nodes[i])...)
+	}
+	if n.Join != nil {
+		add(limitsOf(n.Join)...)
+	}
+	slices.SortFunc(limits, func(a, b policies.Limit) int { return cmp.Compare(a.Key, b.Key) })
+	return limits
 }
 
 // start starts the coroutine that talks to the limits. It is not cancelled with the task that came first.
@@ -137,13 +190,17 @@ func (l *limiter) free(ctx workflow.Context, k *limitKey, task string) {
 	_ = l.sent.done.Get(ctx, nil)
 }
 
-// withdraw ends the waiting of a cancelled task.
+// withdraw ends the waiting of a task that is not to run.
 func (l *limiter) withdraw(ctx workflow.Context, k *limitKey, w *waiter) {
 	mine := func(o *waiter) bool { return o == w }
 	if i := slices.IndexFunc(k.local, mine); i >= 0 {
 		k.local = slices.Delete(k.local, i, i+1)
 		return
 	}
+	if w.done && w.err != nil {
+		return
+	}
+	delete(k.held, w.task) // its turn may just have come
 	k.asked = slices.DeleteFunc(k.asked, mine)
 	if i := slices.Index(k.ask, w.task); i >= 0 { // not sent yet
 		k.ask = slices.Delete(k.ask, i, i+1)
@@ -251,7 +308,7 @@ func (l *limiter) settle(k *limitKey, task string, err error) bool {
 		if err == nil {
 			k.held[task] = true
 		}
-		w.set.Set(nil, err)
+		w.done, w.err = true, err
 		l.pump(k)
 		return true
 	}

@@ -16,6 +16,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
@@ -91,7 +92,7 @@ func (c *crowd) run(ctx workflow.Context, l *limiter, n int, limit func(i int) p
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer wg.Done()
 			task, limit := strconv.Itoa(i), limit(i)
-			release, err := l.acquire(ctx, limit, task)
+			release, err := l.acquire(ctx, limit, task, nil)
 			if err != nil {
 				c.err = err
 				return
@@ -188,7 +189,7 @@ func TestLimiterWithoutALimit(t *testing.T) {
 	e := newLimiterEnv(t)
 	var after limiter
 	require.NoError(t, e.run(func(ctx workflow.Context, l *limiter) error {
-		release, err := l.acquire(ctx, policies.Limit{}, "task")
+		release, err := l.acquire(ctx, policies.Limit{}, "task", nil)
 		if err == nil {
 			release()
 		}
@@ -224,7 +225,7 @@ func TestLimiterWaitsForTheServer(t *testing.T) {
 		return e.serve(m)
 	}
 	require.NoError(t, e.run(func(ctx workflow.Context, l *limiter) error {
-		release, err := l.acquire(ctx, policies.Limit{Key: "key", Max: 1}, "task")
+		release, err := l.acquire(ctx, policies.Limit{Key: "key", Max: 1}, "task", nil)
 		if err != nil {
 			return err
 		}
@@ -252,7 +253,7 @@ func TestLimiterWithdraws(t *testing.T) {
 			wg.Add(1)
 			workflow.Go(ctx, func(ctx workflow.Context) {
 				defer wg.Done()
-				release, err := l.acquire(ctx, limit, task)
+				release, err := l.acquire(ctx, limit, task, nil)
 				if err != nil {
 					errs = append(errs, err)
 					return
@@ -309,8 +310,8 @@ func TestLimiterOfACancelledTask(t *testing.T) {
 	require.NoError(t, e.run(func(ctx workflow.Context, l *limiter) error {
 		cancelled, cancel := workflow.WithCancel(ctx)
 		cancel()
-		_, refused = l.acquire(cancelled, limit, "never")
-		release, err := l.acquire(ctx, limit, "task")
+		_, refused = l.acquire(cancelled, limit, "never", nil)
+		release, err := l.acquire(ctx, limit, "task", nil)
 		if err == nil {
 			release()
 			release() // does nothing
@@ -330,7 +331,7 @@ func TestLimiterReleasesWhenCancelled(t *testing.T) {
 	e := newLimiterEnv(t)
 	require.NoError(t, e.run(func(ctx workflow.Context, l *limiter) error {
 		ctx, cancel := workflow.WithCancel(ctx)
-		release, err := l.acquire(ctx, policies.Limit{Key: "key", Max: 1}, "task")
+		release, err := l.acquire(ctx, policies.Limit{Key: "key", Max: 1}, "task", nil)
 		if err == nil {
 			cancel()
 			release()
@@ -340,12 +341,124 @@ func TestLimiterReleasesWhenCancelled(t *testing.T) {
 	require.True(t, e.limits["key"].empty())
 }
 
+// A task that is not to run any more, because the run stops, does not wait for its turn.
+func TestLimiterStops(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name  string
+		limit int // 2: it has asked, 1: it is behind another task of the workflow
+	}{{"asked", 2}, {"local", 1}} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			e := newLimiterEnv(t)
+			limit := policies.Limit{Key: "key", Max: test.limit}
+			e.limits["key"] = &semaphore{}
+			e.limits["key"].receive(activities.LimitMessage{Max: test.limit, First: "other", Ask: []string{"x"}})
+			e.limits["key"].untold = nil
+			var err error
+			require.NoError(t, e.run(func(ctx workflow.Context, l *limiter) error {
+				stopped := false
+				wg := workflow.NewWaitGroup(ctx)
+				for _, task := range []string{"first", "second"} {
+					wg.Add(1)
+					workflow.Go(ctx, func(ctx workflow.Context) {
+						defer wg.Done()
+						_, e := l.acquire(ctx, limit, task, func() error {
+							if stopped && task == "second" {
+								return errStopped
+							}
+							return nil
+						})
+						if task == "second" {
+							err = e
+						}
+					})
+				}
+				_ = workflow.Sleep(ctx, time.Second)
+				stopped = true
+				_, failed := e.serve([]activities.LimitMessage{{Key: "key", Max: test.limit, First: "other", Free: []string{"x"}}})
+				wg.Wait(ctx)
+				return failed
+			}))
+			require.ErrorIs(t, err, errStopped)
+			require.Equal(t, []string{"first"}, tasks(e.limits["key"].in.Held))
+			require.Empty(t, e.limits["key"].in.Waiting)
+		})
+	}
+}
+
+// A task whose turn comes at the moment in which the run stops gives it back.
+func TestLimiterStopsAtItsTurn(t *testing.T) {
+	t.Parallel()
+	e := newLimiterEnv(t)
+	var err error
+	require.NoError(t, e.run(func(ctx workflow.Context, l *limiter) error {
+		_, err = l.acquire(ctx, policies.Limit{Key: "key", Max: 1}, "task", func() error {
+			if len(l.keys) > 0 && l.keys[0].held["task"] {
+				return errStopped
+			}
+			return nil
+		})
+		return nil
+	}))
+	require.ErrorIs(t, err, errStopped)
+	require.True(t, e.limits["key"].empty())
+}
+
+// What runs tasks of several limits has a place in each, and keeps none if it does not get all.
+func TestLimiterAcquiresAll(t *testing.T) {
+	t.Parallel()
+	step := func(name, key string, limit int) flow.PlanNode {
+		return flow.PlanNode{Kind: flow.KindStep, Name: name, Policy: &policies.Spec{Limit: policies.Limit{Key: key, Max: limit}}}
+	}
+	join := step("join", "c", 3)
+	node := flow.PlanNode{Kind: flow.KindSeq, Nodes: []flow.PlanNode{
+		step("1", "b", 1), {Kind: flow.KindStep, Name: "free", Policy: &policies.Spec{}},
+		{Kind: flow.KindBranch, Name: "branch", Nodes: []flow.PlanNode{step("2", "a", 2), step("3", "b", 2)}, Join: &join},
+	}}
+	limits := limitsOf(&node)
+	require.Equal(t, []policies.Limit{{Key: "a", Max: 2}, {Key: "b", Max: 2}, {Key: "c", Max: 3}}, limits)
+
+	e := newLimiterEnv(t)
+	held := func() []string {
+		var all []string
+		for _, key := range []string{"a", "b", "c"} {
+			if s := e.limits[key]; s != nil {
+				all = append(all, tasks(s.in.Held)...)
+			}
+		}
+		return all
+	}
+	var before, after []string
+	var err error
+	require.NoError(t, e.run(func(ctx workflow.Context, l *limiter) error {
+		release, failed := l.acquireAll(ctx, limits, "batch", nil)
+		if failed != nil {
+			return failed
+		}
+		before = held()
+		release()
+		after = held()
+		_, err = l.acquireAll(ctx, limits, "stopped", func() error {
+			if len(l.key("b").held) > 0 {
+				return errStopped
+			}
+			return nil
+		})
+		return nil
+	}))
+	require.Equal(t, []string{"batch", "batch", "batch"}, before)
+	require.Empty(t, after)
+	require.ErrorIs(t, err, errStopped)
+	require.Empty(t, held())
+}
+
 // What nobody waits for is given back; what is held already is kept.
 func TestLimiterReturnsStrayGrants(t *testing.T) {
 	t.Parallel()
 	e := newLimiterEnv(t)
 	require.NoError(t, e.run(func(ctx workflow.Context, l *limiter) error {
-		release, err := l.acquire(ctx, policies.Limit{Key: "key", Max: 2}, "mine")
+		release, err := l.acquire(ctx, policies.Limit{Key: "key", Max: 2}, "mine", nil)
 		if err != nil {
 			return err
 		}
@@ -377,7 +490,7 @@ func TestLimiterAsksAgain(t *testing.T) {
 	var waited time.Duration
 	require.NoError(t, e.run(func(ctx workflow.Context, l *limiter) error {
 		began := workflow.Now(ctx)
-		release, err := l.acquire(ctx, policies.Limit{Key: "key", Max: 1}, "task")
+		release, err := l.acquire(ctx, policies.Limit{Key: "key", Max: 1}, "task", nil)
 		if err == nil {
 			waited = workflow.Now(ctx).Sub(began)
 			release()

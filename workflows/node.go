@@ -301,21 +301,21 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 	}
 	in := activities.StepInput{Flow: r.flow, Run: r.id, Step: n.Name, Index: x, From: at.Last, Bind: at.Bind, Join: join, LookBack: r.reset()}
 	task := flow.TaskName(n.Name, x)
-	release, err := r.limiter.acquire(ctx, n.Policy.Limit, task)
-	if err != nil {
+	if n.Policy.Limit != (policies.Limit{}) {
+		r.show(ctx, task, "waiting: "+n.Policy.Limit.String())
+	}
+	release, err := r.limiter.acquire(ctx, n.Policy.Limit, task, func() error { return r.stop(ctx, s) })
+	if errors.Is(err, errStopped) {
 		return err
 	}
-	defer release()
-	if err := r.stop(ctx, s); n.Policy.Limit.Max > 0 && err != nil {
-		return err
-	}
-
-	o := n.Policy.ActivityOptions(r.defaults)
-	o.ActivityID, o.Summary = task, summary(n, x)
-	r.show(ctx, task, "running")
 	var res activities.StepResult
-	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(in.Flow, n.Name), in).Get(ctx, &res)
-	release() // a catch runs without the limit
+	if err == nil {
+		o := n.Policy.ActivityOptions(r.defaults)
+		o.ActivityID, o.Summary = task, summary(n, x)
+		r.show(ctx, task, "running")
+		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(in.Flow, n.Name), in).Get(ctx, &res)
+		release() // a catch runs without the limit
+	}
 	if err == nil {
 		return r.stepped(ctx, task, at, res)
 	}
@@ -332,7 +332,7 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 
 	in.Failure = failure
 	r.show(ctx, task, "catching: "+failure.Message)
-	o = n.Policy.CatchOptions(r.defaults)
+	o := n.Policy.CatchOptions(r.defaults)
 	o.ActivityID, o.Summary = task+".catch", oneLine(fmt.Sprintf("catch %s: %s", failure.Class, failure.Message), maxSummary)
 	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.CatchType(in.Flow, n.Name), in).Get(ctx, &res)
 	if err == nil {

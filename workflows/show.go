@@ -28,6 +28,9 @@ func summary(n *flow.PlanNode, x flow.Index) string {
 	if p.Catch {
 		parts = append(parts, "failure is caught")
 	}
+	if p.Limit != (policies.Limit{}) {
+		parts = append(parts, p.Limit.String())
+	}
 	if len(parts) == 0 {
 		return "one attempt"
 	}
