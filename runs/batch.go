@@ -12,6 +12,7 @@ import (
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 )
 
@@ -214,9 +215,11 @@ func (p *place) ends() bool {
 // count counts the tasks of a step. Items are read only of batches in which the summary does not tell.
 func (s *batchSet) count(ctx context.Context, p *place) (Counts, error) {
 	var c Counts
+	alone := len(s.f.nodes[0].tasks()) == 1 // so that an item is a task
 	for group := range s.groups() {
-		if h := group[0].head; len(group) == 1 && h.Failed == 0 && p.sure() {
+		if h := group[0].head; len(group) == 1 && (h.Failed == 0 && p.sure() || alone) {
 			c.Completed += h.Completed
+			c.Failed += h.Failed
 			if p.ends() {
 				c.Caught += h.Caught
 			}
@@ -267,6 +270,24 @@ func (s *batchSet) each(ctx context.Context, p *place, want func(State) bool) it
 			}
 		}
 	}
+}
+
+// first finds the task of a step that failed first. The summaries tell of each batch which that was, of any step.
+func (s *batchSet) first(ctx context.Context, p *place) (*Task, error) {
+	var first *policies.Failure
+	for _, b := range s.batches {
+		if f := b.head.Failure; f != nil && f.Step == p.Name && b.near == 0 && (first == nil || f.Time.Before(first.Time)) {
+			first = f
+		}
+	}
+	if first == nil {
+		return nil, nil
+	}
+	t, err := s.run.Task(ctx, first.Task)
+	if errors.Is(err, ErrNotFound) || t != nil && t.State != Failed { // another run of the lineage did it
+		return nil, nil
+	}
+	return t, err
 }
 
 // itemTask is the task of a step that an item had, nil if it had none.

@@ -276,6 +276,14 @@ func (s *Step) Logged(ctx context.Context) iter.Seq2[*Task, error] {
 
 // First returns the task that failed first, with its failure. It is nil when none failed.
 func (s *Step) First(ctx context.Context) (*Task, error) {
+	if s.Failed == 0 {
+		return nil, nil
+	}
+	if s.fan != nil {
+		if t, err := s.fan.first(ctx, s.at); t != nil || err != nil {
+			return t, err
+		}
+	}
 	var first *Task
 	n := 0
 	for t, err := range s.Failures(ctx) {
