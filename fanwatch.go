@@ -49,13 +49,15 @@ func (f fanCount) due(now time.Time) bool {
 // fanWatch is what is asked about all foreach shapes of a run, and when.
 type fanWatch struct {
 	progress []runs.Progress
-	// asked and counted are when the workflow was asked last and when items were counted last, deaf until when it is not asked
-	// again, because no worker answered.
-	asked, counted, deaf time.Time
+	// answer is what comes back when the workflow was asked, nil when it was not.
+	answer chan []runs.Progress
+	// asked and counted are when the workflow was asked last and when items were counted last.
+	asked, counted time.Time
 	// pause is how long nothing is counted then, because it took long.
 	pause time.Duration
-	// failures counts the failed items that were told.
+	// failures counts the failed items that were told, by the names of their tasks.
 	failures int
+	told     map[string]bool
 	failedAt time.Time
 }
 
@@ -144,33 +146,39 @@ func (v *visit) failedIn(n *flow.PlanNode) bool {
 func (v *visit) count(s *watched, n *flow.PlanNode, over bool) error {
 	f := *s.fan
 	now := time.Now()
-	if over {
-		if err := v.countAll(&f, n, s.index); err != nil {
-			return err
-		}
-	} else {
+	batched := n.Fan != nil && n.Fan.Batch > 1
+	var all *runs.Foreach
+	var err error
+	if !over {
 		v.ask(now)
 		for _, p := range v.fans.progress {
 			if p.Foreach == n.Name && p.Index.Equal(s.index) {
 				f.completed, f.failed = max(f.completed, p.Completed), max(f.failed, p.Failed)
 			}
 		}
-		batched := n.Fan != nil && n.Fan.Batch > 1
-		if (f.items <= manyItems || batched) && now.Sub(v.fans.counted) >= max(countEvery, v.fans.pause) {
-			completed, failed, err := v.run.CountItems(v.ctx, n.Name, s.index)
-			if err != nil {
-				return err
+	}
+	if over || (f.items <= manyItems || batched) && now.Sub(v.fans.counted) >= max(countEvery, v.fans.pause) {
+		var completed, failed int
+		switch {
+		case len(s.index) == 0 && (over || !batched):
+			if all, err = v.run.Foreach(v.ctx, n.Name); err == nil {
+				completed, failed = all.Completed, all.Failed
 			}
-			f.completed, f.failed = max(f.completed, completed), max(f.failed, failed)
-			v.fans.counted = time.Now()
-			v.fans.pause = 20 * time.Since(now) // 5% of the time at most
+		default: // in one turn of a loop, or nothing but batches
+			completed, failed, err = v.run.CountItems(v.ctx, n.Name, s.index)
 		}
+		if err != nil {
+			return err
+		}
+		f.completed, f.failed = max(f.completed, completed), max(f.failed, failed)
+		v.fans.counted = time.Now()
+		v.fans.pause = 20 * time.Since(now) // 5% of the time at most
 	}
 	if f.since.IsZero() && f.done() > 0 {
 		f.since, f.from = now, f.done()
 	}
-	if f.failed > s.fan.failed || f.failed > 0 && v.fans.failures == 0 {
-		if err := v.failures(s, n, f); err != nil {
+	if f.failed > 0 && v.fans.failures < min(f.failed, someFailures) && len(s.index) == 0 {
+		if err := v.failures(s, n, f, all); err != nil {
 			return err
 		}
 	}
@@ -185,69 +193,74 @@ func (v *visit) count(s *watched, n *flow.PlanNode, over bool) error {
 	return nil
 }
 
-// countAll counts once more when it is over.
-func (v *visit) countAll(f *fanCount, n *flow.PlanNode, x flow.Index) error {
-	if len(x) > 0 { // of one turn, the records of others would count, too
-		completed, failed, err := v.run.CountItems(v.ctx, n.Name, x)
-		f.completed, f.failed = max(f.completed, completed), max(f.failed, failed)
-		return err
-	}
-	all, err := v.run.Foreach(v.ctx, n.Name)
-	if err != nil {
-		return err
-	}
-	f.completed, f.failed = all.Completed, all.Failed
-	return nil
-}
-
-// ask asks the workflow how far it is. While no worker answers it is asked less often.
+// ask asks the workflow how far it is. An answer that takes longer than askPatience counts at a later look: a worker that is
+// busy, or none, must not hold up what else there is to see.
 func (v *visit) ask(now time.Time) {
 	w := &v.fans
-	if now.Sub(w.asked) < askEvery || now.Before(w.deaf) {
-		return
+	if w.answer == nil {
+		if now.Sub(w.asked) < askEvery {
+			return
+		}
+		w.asked = now
+		answer := make(chan []runs.Progress, 1)
+		w.answer = answer
+		go func() {
+			// Giving up with the look would make an embedded server complain.
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(v.ctx), 30*askEvery)
+			defer cancel()
+			progress, err := v.run.Progress(ctx)
+			if err != nil {
+				time.Sleep(5 * askEvery) // a worker from before there were shapes does not know the question
+			}
+			answer <- progress
+		}()
 	}
-	w.asked = now
-	ctx, cancel := context.WithTimeout(v.ctx, askPatience)
-	defer cancel()
-	progress, err := v.run.Progress(ctx)
-	if err != nil {
-		w.deaf = now.Add(5 * askEvery)
-		return
+	select {
+	case progress := <-w.answer:
+		w.answer = nil
+		if progress != nil {
+			w.progress = progress
+		}
+	case <-time.After(askPatience - min(time.Since(w.asked), askPatience)):
+	case <-v.ctx.Done():
 	}
-	w.progress = progress
 }
 
 // failures tells some of the items that failed one by one.
-func (v *visit) failures(s *watched, n *flow.PlanNode, f fanCount) error {
-	batched := n.Fan != nil && n.Fan.Batch > 1
-	now := time.Now()
-	if v.fans.failures >= someFailures || f.items > manyItems && !batched || now.Sub(v.fans.failedAt) < countEvery || len(s.index) > 0 {
-		return nil
+func (v *visit) failures(s *watched, n *flow.PlanNode, f fanCount, all *runs.Foreach) (err error) {
+	if all == nil {
+		now := time.Now()
+		batched := n.Fan != nil && n.Fan.Batch > 1
+		if f.items > manyItems && !batched || now.Sub(v.fans.failedAt) < countEvery {
+			return nil
+		}
+		v.fans.failedAt = now
+		if all, err = v.run.Foreach(v.ctx, n.Name); err != nil {
+			return err
+		}
 	}
-	v.fans.failedAt = now
-	all, err := v.run.Foreach(v.ctx, n.Name)
-	if err != nil {
-		return err
-	}
-	skip := v.fans.failures
 	for _, step := range all.Steps {
 		for t, err := range step.Failures(v.ctx) {
-			if err != nil {
+			switch {
+			case err != nil:
 				return err
-			}
-			if skip--; skip >= 0 {
+			case v.fans.told[t.Name()]:
 				continue
 			}
 			if err := t.Explain(v.ctx); err != nil {
 				return err
 			}
-			at := now
+			at := time.Now()
 			if t.Failure != nil && !t.Failure.Time.IsZero() {
 				at = t.Failure.Time
 			}
+			if v.fans.told == nil {
+				v.fans.told = map[string]bool{}
+			}
+			v.fans.told[t.Name()] = true
 			message := "failed: " + failureText(t.Failure)
 			if v.fans.failures++; v.fans.failures == someFailures && f.failed > someFailures {
-				message += "; others that failed are only counted"
+				message += "; others are only counted"
 			}
 			v.events = append(v.events, event{at: at, kind: eventItem, step: *s, log: logEntry{task: t.Name(), message: message}})
 			if v.fans.failures == someFailures {

@@ -147,6 +147,9 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 		e.attrs = appendAttr(e.attrs, h.group, a)
 		return true
 	})
+	if isItem(e.task) {
+		e.itsTask()
+	}
 	h.emit(e)
 	return nil
 }
