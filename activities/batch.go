@@ -335,19 +335,21 @@ func (b *batch) takeOver(ctx context.Context, run string) error {
 	return nil
 }
 
-// save writes down what this attempt got done so far.
-func (b *batch) save(ctx context.Context, final bool) error {
+// save writes down what this attempt got done so far, and which item it begins, if any. Final says that the attempt ends.
+func (b *batch) save(ctx context.Context, final bool, begun ...records.Item) error {
 	b.saved = time.Now()
 	d := b.part
 	d.Worker, d.Final = b.options.Worker, final
+	d.Items = slices.Clip(d.Items)
 	for _, i := range slices.Sorted(maps.Keys(b.tries)) {
-		d.Items = append(d.Items[:len(d.Items):len(d.Items)], b.tries[i])
+		d.Items = append(d.Items, b.tries[i])
 	}
+	d.Items = append(d.Items, begun...)
 	return records.PutBatchPart(ctx, b.store, d, b.number)
 }
 
 func (b *batch) end(p records.Item) {
-	p.Due = time.Time{}
+	p.Due, p.Tries = time.Time{}, nil
 	b.ends[p.Index] = p
 	b.part.Items = append(b.part.Items, p)
 	delete(b.tries, p.Index)
@@ -366,9 +368,7 @@ type itemState struct {
 // item runs the body for one item. Its failure is no error.
 func (b *batch) item(ctx context.Context, i int) error {
 	if b.careful {
-		begun := b.part
-		begun.Items = append(begun.Items[:len(begun.Items):len(begun.Items)], records.Item{Index: i, Attempt: b.tries[i].Attempt, Started: b.options.Now()})
-		if err := records.PutBatchPart(ctx, b.store, begun, b.number); err != nil {
+		if err := b.save(ctx, false, records.Item{Index: i, Started: b.options.Now()}); err != nil {
 			return err
 		}
 	}
@@ -398,6 +398,11 @@ func (b *batch) item(ctx context.Context, i int) error {
 	end.Failure, end.Attempt = failure.f, failure.f.Attempt
 	if failure.d.Retry {
 		end.Outcome, end.Due = "", b.options.Now().Add(failure.d.Delay)
+		end.Tries = maps.Clone(b.tries[i].Tries)
+		if end.Tries == nil {
+			end.Tries = map[string]int{}
+		}
+		end.Tries[failure.f.Task]++
 		b.tries[i] = end
 		return nil
 	}
@@ -455,8 +460,13 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	if def == nil || n.Policy == nil {
 		return nil, policies.WithClass(fmt.Errorf("step %q of foreach %q is not in the flow that this worker has", n.Name, b.in.Foreach), policies.Permanent)
 	}
-	before := b.tries[i]
-	t := b.attemptOf(def, x, before.Attempt)
+	before, task := b.tries[i], flow.TaskName(n.Name, x)
+	failed := before.Tries[task]
+	lost := 0
+	if before.Failure != nil {
+		lost = before.Failure.LostAttempts
+	}
+	t := b.attemptOf(def, x, failed+lost)
 	t.spec = *n.Policy
 	if before.Failure != nil {
 		t.ledger = []records.Attempt{{Attempt: before.Attempt, Failure: before.Failure}}
@@ -480,21 +490,16 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 		}
 	}
 	f := failure
-	f.Flow, f.Run, f.Step, f.Task = b.in.Flow, b.in.Run, n.Name, flow.TaskName(n.Name, x)
+	f.Flow, f.Run, f.Step, f.Task = b.in.Flow, b.in.Run, n.Name, task
 	f.Attempt, f.Worker, f.Time = t.number, t.worker, b.options.Now()
-	code := 1
-	if before.Failure != nil && before.Failure.Step == n.Name {
-		code += before.Failure.CodeFailures
-		f.LostAttempts = before.Failure.LostAttempts
-	}
-	f.CodeFailures = code
-	d := t.spec.Decide(f, err, def.RetryIf, code, b.options.Random)
+	f.CodeFailures, f.LostAttempts = failed+1, lost
+	d := t.spec.Decide(f, err, def.RetryIf, f.CodeFailures, b.options.Random)
 	b.log.logger.Error("attempt failed", "task", f.Task, "class", string(f.Class), "error", f.Message, "next", d.Reason)
 	if d.Retry || def.Catch == nil {
 		return &itemFailure{f, d}, nil
 	}
 	// The catch gets the state from before the step.
-	c := b.attemptOf(def, x, before.Attempt)
+	c := b.attemptOf(def, x, failed+lost)
 	c.spec, c.catch, c.in.Failure = *n.Policy, true, f
 	cf, err := b.call(ctx, c, it, i)
 	if err == nil {

@@ -42,7 +42,7 @@ type Tally struct {
 	Completed int `json:"completed"`
 	Caught    int `json:"caught,omitempty"`
 	Failed    int `json:"failed,omitempty"`
-	// Failure is the first failure.
+	// Failure is the failure that was counted first.
 	Failure *policies.Failure `json:"failure,omitempty"`
 }
 
@@ -82,7 +82,7 @@ func (t *Tally) Err() error {
 }
 
 func (t *Tally) first(f *policies.Failure) {
-	if f != nil && (t.Failure == nil || f.Time.Before(t.Failure.Time)) {
+	if t.Failure == nil {
 		t.Failure = f
 	}
 }
@@ -104,6 +104,8 @@ type Item struct {
 	Set     map[string]artifacts.Entry `json:"set,omitempty"`
 	// Gone names artifacts that the item emptied.
 	Gone []string `json:"gone,omitempty"`
+	// Tries counts the failed attempts of the tasks of an item of a batch that is under way, by their names.
+	Tries map[string]int `json:"tries,omitempty"`
 	// Due is when an item of a batch that is under way is tried again.
 	Due time.Time `json:"due,omitzero"`
 }

@@ -334,6 +334,7 @@ func (r *run) batches(ctx workflow.Context, s *scope, f *fan, first, count int, 
 		p.Failed += b.Failed
 		r.tell(ctx, p)
 		if b.Failed > 0 {
+			r.heard(b.Failure)
 			s.failed(ctx)
 		}
 		return nil

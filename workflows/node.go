@@ -3,6 +3,7 @@ package workflows
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -24,6 +25,8 @@ type run struct {
 	limiter     limiter
 	top         *scope
 	shards      []*shard // those that were started
+	// failures are the names of the tasks that failed, in the order in which the workflow heard of it. Workers' clocks differ.
+	failures []string
 	// draining says that nothing starts any more, so that the workflow can continue as new.
 	draining bool
 	// rows is what the Web UI shows under "current details"; quiet says that something else is shown there.
@@ -232,6 +235,7 @@ func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, wid
 					}
 					p.Ahead, p.Bind, p.Caught, p.Next = nil, nil, false, 0
 				case errors.As(err, &failure):
+					r.heard(failure)
 					*p = records.Cursor{Outcome: records.Failed, Failure: failure}
 					if failures++; failures > tolerate && !s.finish {
 						s.halt(ctx)
@@ -253,15 +257,43 @@ func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, wid
 		return err
 	}
 	if failures > tolerate {
-		var t records.Tally
-		for _, p := range parts {
-			if p.Outcome == records.Failed {
-				t.Add(records.Item{Outcome: p.Outcome, Failure: p.Failure})
-			}
-		}
+		t := r.tally(parts)
 		return t.Err()
 	}
 	return stopped
+}
+
+// heard notes that a task failed.
+func (r *run) heard(f *policies.Failure) {
+	if f != nil && !slices.Contains(r.failures, f.Task) {
+		r.failures = append(r.failures, f.Task)
+	}
+}
+
+// tally counts how parts ended. Its failure is the one that the workflow heard of first.
+func (r *run) tally(parts []*records.Cursor) records.Tally {
+	var t records.Tally
+	for _, p := range parts {
+		if p.Batch != nil {
+			t.Merge(p.Batch.Tally)
+		} else {
+			t.Add(records.Item{Outcome: p.Outcome, Failure: p.Failure})
+		}
+	}
+	first := -1
+	for _, p := range parts {
+		f := p.Failure
+		if p.Batch != nil {
+			f = p.Batch.Failure
+		}
+		if f == nil || p.Outcome != records.Failed && p.Batch == nil {
+			continue
+		}
+		if rank := slices.Index(r.failures, f.Task); rank >= 0 && (first < 0 || rank < first) {
+			first, t.Failure = rank, f
+		}
+	}
+	return t
 }
 
 // items is how parts ended, for a join or a shard's document. Only the first failures are told at length.
@@ -326,6 +358,7 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 	}
 	if !n.Policy.Catch {
 		r.show(ctx, task, "failed: "+failure.Message)
+		r.heard(failure)
 		s.failed(ctx)
 		return failure
 	}
@@ -349,6 +382,7 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 		failure.Message = fmt.Sprintf("the catch function failed: %s; it was called for: %s", failure.Message, caught.Message)
 	}
 	r.show(ctx, task, "failed: "+failure.Message)
+	r.heard(failure)
 	s.failed(ctx)
 	return failure
 }

@@ -93,14 +93,14 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 		return ShardOutput{}, workflow.NewContinueAsNewError(ctx, r.info.WorkflowType.Name, in)
 	}
 	if in.Count > f.size(r.limits) {
-		return r.tally(at, err)
+		return r.output(at, err)
 	}
 	// Even a shard that was cancelled says what is done: a resume reads this instead of the items' records.
 	done, _ := workflow.NewDisconnectedContext(ctx)
 	if writeErr := r.write(done, f, in, at); writeErr != nil && (err == nil || errors.Is(err, errStopped)) {
 		err = writeErr
 	}
-	return r.tally(at, err)
+	return r.output(at, err)
 }
 
 // asError is a failure as a workflow returns it.
@@ -116,16 +116,9 @@ func asError(err error) error {
 	return err
 }
 
-// tally counts how a shard's items ended.
-func (r *run) tally(at *records.Cursor, err error) (ShardOutput, error) {
-	var out ShardOutput
-	for _, p := range at.Parts {
-		if p.Batch != nil {
-			out.Merge(p.Batch.Tally)
-			continue
-		}
-		out.Add(records.Item{Outcome: p.Outcome, Failure: p.Failure})
-	}
+// output counts how a shard's items ended.
+func (r *run) output(at *records.Cursor, err error) (ShardOutput, error) {
+	out := ShardOutput{Tally: r.tally(at.Parts)}
 	for _, e := range at.Ended {
 		out.Merge(e.Tally)
 	}
