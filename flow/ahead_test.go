@@ -146,7 +146,7 @@ func TestAheadErrors(t *testing.T) {
 	require.Nil(t, got)
 	_, err = f.Ahead(t.Context(), memory(), "a", &script{Switch: strings.Repeat("é", 1000)})
 	require.Less(t, len(err.Error()), 250)
-	require.True(t, strings.Contains(err.Error(), "é…"))
+	require.ErrorContains(t, err, "é…")
 
 	require.PanicsWithValue(t, "cond", func() { _, _ = f.Ahead(t.Context(), memory(), "b", &script{}) })
 

@@ -164,6 +164,7 @@ func (n *node) checkShape() []error {
 				}
 			})
 		}
+	default: // the others can be wrong in themselves only
 	}
 	return errs
 }

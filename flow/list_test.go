@@ -27,6 +27,7 @@ type counting struct {
 	mu         sync.Mutex
 	puts, gets int
 	fail       func(put int) error
+	deaf       bool // to a context that ends
 }
 
 func (d *counting) Put(ctx context.Context, key string, body driver.Body, o driver.PutOptions) error {
@@ -34,6 +35,9 @@ func (d *counting) Put(ctx context.Context, key string, body driver.Body, o driv
 	d.puts++
 	n := d.puts
 	d.mu.Unlock()
+	if d.deaf {
+		ctx = context.WithoutCancel(ctx)
+	}
 	if d.fail != nil {
 		if err := d.fail(n); err != nil {
 			return err
@@ -273,11 +277,14 @@ func TestListErrors(t *testing.T) {
 		_, err = writeList(t.Context(), store, "f", pointers(make([]string, 2500)), MaxItems)
 		require.ErrorIs(t, err, boom, "put %d", failing)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, store = uncached()
-	_, err = writeList(ctx, store, "f", endless(-1, nil), MaxItems)
-	require.ErrorIs(t, err, context.Canceled)
+	for _, deaf := range []bool{false, true} {
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		d, store := uncached()
+		d.deaf = deaf
+		_, err = writeList(ctx, store, "f", endless(-1, nil), MaxItems)
+		require.ErrorIs(t, err, context.Canceled)
+	}
 
 	// A panic of the items is the caller's.
 	require.PanicsWithValue(t, "items", func() {
