@@ -167,6 +167,32 @@ func (f *Flow) Bind(ctx context.Context, items *Items, foreach string, i int, st
 	if err := items.load(ctx, i, item); err != nil {
 		return fmt.Errorf("foreach %q: %w", foreach, err)
 	}
+	before, err := f.paramEntries(state)
+	if err != nil {
+		return err
+	}
 	s.bind(state, item)
+	after, err := f.paramEntries(state)
+	if err != nil {
+		return err
+	}
+	for k, p := range f.params {
+		if !before[k].Same(after[k]) {
+			err := fmt.Errorf("foreach %q binds its item to parameter %q (parameters are read-only: bind it to another field)", foreach, p.Name)
+			return policies.WithClass(err, policies.Permanent)
+		}
+	}
 	return nil
+}
+
+// paramEntries says what the parameters in a state are.
+func (f *Flow) paramEntries(state any) ([]artifacts.Entry, error) {
+	entries := make([]artifacts.Entry, len(f.params))
+	for i, p := range f.params {
+		var err error
+		if entries[i], err = p.field.Entry(state); err != nil {
+			return nil, err
+		}
+	}
+	return entries, nil
 }

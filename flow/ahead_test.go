@@ -182,6 +182,29 @@ func TestBind(t *testing.T) {
 	}
 }
 
+// A parameter is read-only for whoever sets fields.
+func TestBindToParameter(t *testing.T) {
+	t.Parallel()
+	type S struct {
+		Alpha float64 `param:"alpha"`
+		Item  float64
+	}
+	nop := func(context.Context, *S) error { return nil }
+	f := flow.New("F", flow.Step("a", nop), flow.Foreach("f", func(*S) []float64 { return []float64{1, 0} }, func(s *S, alpha float64) {
+		s.Alpha, s.Item = alpha, alpha
+	}, flow.Step("b", nop)).Join("c", func(context.Context, *S, flow.Inputs[S]) error { return nil }))
+	require.NoError(t, f.Check())
+	store := memory()
+	ahead, err := f.Ahead(t.Context(), store, "a", &S{})
+	require.NoError(t, err)
+	list, err := flow.OpenItems(t.Context(), store, *ahead["f"].Items)
+	require.NoError(t, err)
+	require.NoError(t, f.Bind(t.Context(), list, "f", 1, &S{}), "it has that value already")
+	err = f.Bind(t.Context(), list, "f", 0, &S{})
+	require.EqualError(t, err, `foreach "f" binds its item to parameter "alpha" (parameters are read-only: bind it to another field)`)
+	require.Equal(t, policies.Permanent, policies.Classify(err).Class)
+}
+
 // chaos is a state whose only field decides everything.
 type chaos struct{ N uint32 }
 
@@ -406,4 +429,22 @@ func TestAheadProperty(t *testing.T) {
 		require.Equal(rt, want, append([]string{}, x.trace...))
 		require.Equal(rt, wantEnd, end)
 	})
+}
+
+func BenchmarkBind(b *testing.B) {
+	store := memory()
+	f := flow.New("F", line("a"), items("f", line("b")))
+	ahead, err := f.Ahead(b.Context(), store, "a", &script{Items: make([]string, 100_000)})
+	require.NoError(b, err)
+	list, err := flow.OpenItems(b.Context(), store, *ahead["f"].Items)
+	require.NoError(b, err)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		var s script
+		if err := f.Bind(b.Context(), list, "f", i, &s); err != nil {
+			b.Fatal(err)
+		}
+		i = (i + 1) % list.Len()
+	}
 }

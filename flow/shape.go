@@ -56,7 +56,7 @@ type ForeachShape[S any] struct{ n *node }
 //
 // Items is called once, when the step before the foreach has ended, and must not change the state; what it returns is kept, so a
 // resume goes through the same items. There may be [MaxItems] of them. Bind puts an item into the state that the item's first step
-// gets; it is called again with each attempt. E may be of any type that a field of the state may have, but for [artifacts.Ref] and
+// gets, into fields that are no parameters; it is called again with each attempt. E may be of any type that a field of the state may have, but for [artifacts.Ref] and
 // [artifacts.File]. See [ForeachStream] for lists that should not be in memory at once, and [ForeachShape.With] for limits.
 //
 // Item k of the list, counted from 0, adds k to the index of the tasks within.
