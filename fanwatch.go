@@ -172,7 +172,7 @@ func (v *visit) count(s *watched, n *flow.PlanNode, over bool) error {
 		}
 		f.completed, f.failed = max(f.completed, completed), max(f.failed, failed)
 		v.fans.counted = time.Now()
-		v.fans.pause = 20 * time.Since(now) // 5% of the time at most
+		v.fans.pause = 5 * time.Since(now) // a sixth of the time at most
 	}
 	if f.since.IsZero() && f.done() > 0 {
 		f.since, f.from = now, f.done()
