@@ -30,8 +30,9 @@ type List struct {
 // number of its first item and the digest of its blob. The lines have the same length, so that the chunk of an item is found
 // without reading the others; a worker does that for every item.
 //
-// A chunk is items one after the other, each with its length and 1 as a uvarint before it. A nil item is the uvarint 0: numeric
-// slices and some others have a codec that cannot say nil.
+// A chunk is numbers of 32 bits, little endian, and then the items one after the other: how many there are, and where each one
+// ends, counted from where the first begins. An item is nil if the highest bit is set: numeric slices and some others have a codec
+// that cannot say nil.
 type listHead struct {
 	Version int    `json:"version"`
 	Len     int    `json:"len"`
@@ -55,14 +56,18 @@ const (
 )
 
 // nilCodec and nilContent are how a nil item is encoded whatever its type.
-const nilCodec, nilContent = "cbor", "\xf6"
+const (
+	nilCodec, nilContent = "cbor", "\xf6"
+	nilBit               = 1 << 31
+)
 
 // listWriter writes a list's items as they come.
 type listWriter struct {
 	head   listHead
 	chunks []*listChunk
-	chunk  []byte
 	first  int // item of the chunk
+	ends   []uint32
+	items  []byte
 }
 
 type listChunk struct {
@@ -78,9 +83,9 @@ func writeList(ctx context.Context, store *artifacts.Store, name string, items i
 	writes.SetLimit(chunkWrites)
 	defer func() { _ = writes.Wait() }() // the items may panic
 	flush := func() {
-		c, content := &listChunk{first: w.first}, w.chunk
+		c, content := &listChunk{first: w.first}, w.chunk()
 		w.chunks = append(w.chunks, c)
-		w.chunk, w.first = make([]byte, 0, len(content)+len(content)/8), w.head.Len
+		w.first, w.ends, w.items = w.head.Len, w.ends[:0], w.items[:0]
 		writes.Go(func() (err error) {
 			c.digest, err = store.PutBlob(writing, content)
 			return err
@@ -102,7 +107,7 @@ func writeList(ctx context.Context, store *artifacts.Store, name string, items i
 		if err != nil {
 			return List{}, fmt.Errorf("item %d of foreach %q: %w", w.head.Len, name, err)
 		}
-		if in := w.head.Len - w.first; in == chunkItems || in > 0 && len(w.chunk)+len(content) > chunkBytes {
+		if n := len(w.ends); n == chunkItems || n > 0 && len(w.items)+len(content) > chunkBytes {
 			flush()
 			if err := writing.Err(); err != nil {
 				return List{}, unwritten(cmp.Or(writes.Wait(), err))
@@ -129,12 +134,24 @@ func writeList(ctx context.Context, store *artifacts.Store, name string, items i
 func (w *listWriter) add(e artifacts.Entry, content []byte) {
 	w.head.Len++
 	w.head.Type = e.Type
+	var flag uint32
 	if e.Codec == nilCodec && string(content) == nilContent {
-		w.chunk = binary.AppendUvarint(w.chunk, 0)
-		return
+		flag, content = nilBit, nil
+	} else {
+		w.head.Codec = e.Codec
 	}
-	w.head.Codec = e.Codec
-	w.chunk = append(binary.AppendUvarint(w.chunk, uint64(len(content))+1), content...)
+	w.items = append(w.items, content...)
+	w.ends = append(w.ends, uint32(len(w.items))|flag)
+}
+
+// chunk is the content of the chunk so far.
+func (w *listWriter) chunk() []byte {
+	b := make([]byte, 0, 4+4*len(w.ends)+len(w.items))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(w.ends)))
+	for _, end := range w.ends {
+		b = binary.LittleEndian.AppendUint32(b, end)
+	}
+	return append(b, w.items...)
 }
 
 // blob is the content of the list's blob.
@@ -146,7 +163,7 @@ func (w *listWriter) blob() []byte {
 	}
 	b = append(b, '\n')
 	if len(w.chunks) == 0 {
-		return append(b, w.chunk...)
+		return append(b, w.chunk()...)
 	}
 	for _, c := range w.chunks {
 		b = fmt.Appendf(b, "%0*d %s\n", firstBytes, c.first, c.digest)
@@ -239,21 +256,24 @@ func (it *Items) find(i int) (listChunk, error) {
 	return listChunk{first(n), d}, err
 }
 
-// item returns the content of the item that comes after skip others in a chunk.
-func (it *Items) item(chunk []byte, skip int) (artifacts.Entry, []byte, error) {
-	for ; ; skip-- {
-		n, used := binary.Uvarint(chunk)
-		if used <= 0 || n > uint64(len(chunk)-used)+1 || skip < 0 {
-			return artifacts.Entry{}, nil, fmt.Errorf("its chunk ends before it: %w", artifacts.ErrCorrupt)
-		}
-		chunk = chunk[used:]
-		switch {
-		case skip > 0:
-			chunk = chunk[max(n, 1)-1:]
-		case n == 0:
-			return artifacts.Entry{Size: int64(len(nilContent)), Codec: nilCodec, Type: it.head.Type}, []byte(nilContent), nil
-		default:
-			return artifacts.Entry{Size: int64(n) - 1, Codec: it.head.Codec, Type: it.head.Type}, chunk[:n-1], nil
-		}
+var errNoItem = fmt.Errorf("its chunk does not have it: %w", artifacts.ErrCorrupt)
+
+// item returns item i of a chunk.
+func (it *Items) item(chunk []byte, i int) (artifacts.Entry, []byte, error) {
+	number := func(k int) uint32 { return binary.LittleEndian.Uint32(chunk[4*k:]) }
+	if len(chunk) < 4 || i < 0 || int64(i) >= int64(number(0)) || int64(len(chunk)/4) <= int64(number(0)) {
+		return artifacts.Entry{}, nil, errNoItem
 	}
+	items := chunk[4+4*number(0):]
+	begin, end := uint32(0), number(1+i)
+	if i > 0 {
+		begin = number(i) &^ nilBit
+	}
+	switch {
+	case end&nilBit != 0:
+		return artifacts.Entry{Size: int64(len(nilContent)), Codec: nilCodec, Type: it.head.Type}, []byte(nilContent), nil
+	case begin > end || int64(end) > int64(len(items)):
+		return artifacts.Entry{}, nil, errNoItem
+	}
+	return artifacts.Entry{Size: int64(end - begin), Codec: it.head.Codec, Type: it.head.Type}, items[begin:end], nil
 }
