@@ -120,6 +120,15 @@ func (c *command) showRun(ctx context.Context, reader *runs.Reader, run *runs.Ru
 	return nil
 }
 
+// triedAttempts is how many attempts a task had. An item of a batch keeps only the last of them.
+func triedAttempts(task taskDocument) int {
+	n := len(task.Attempts)
+	if n > 0 {
+		n = max(n, task.Attempts[n-1].Attempt)
+	}
+	return n
+}
+
 func lostAttempts(task taskDocument) int {
 	n := 0
 	for _, a := range task.Attempts {

@@ -49,8 +49,7 @@ func (c *command) stepsTable(steps []stepDocument, tasks []taskDocument) {
 // taskCells are a row about a task.
 func taskCells(task taskDocument, s style) []string {
 	attempts, took := "-", "-"
-	if n := len(task.Attempts); n > 0 {
-		n = max(n, task.Attempts[n-1].Attempt) // items of a batch keep the last one alone
+	if n := triedAttempts(task); n > 0 {
 		attempts = fmt.Sprintf("%d of %d", n, task.MaximumAttempts)
 		if lost := lostAttempts(task); lost > 0 { // they do not count
 			attempts = fmt.Sprintf("%d of %d, %d lost", n-lost, task.MaximumAttempts, lost)

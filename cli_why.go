@@ -231,7 +231,7 @@ func (e *explanation) attempts(t taskDocument) {
 		return
 	}
 	lost := lostAttempts(t)
-	had := plural(len(t.Attempts)-lost, "attempt")
+	had := plural(triedAttempts(t)-lost, "attempt")
 	if lost > 0 {
 		had += fmt.Sprintf(" and %d lost,", lost)
 	}

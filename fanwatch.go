@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 )
 
@@ -119,7 +120,7 @@ func (v *visit) foreach(n *flow.PlanNode, x flow.Index) (done bool, _ error) {
 		end.at = join.Record.Started
 	case join != nil:
 		end.at = began(join, nil)
-	case s.fan.failed > 0 || v.failedIn(n):
+	case v.run.Status == records.StatusFailed && (s.fan.failed > 0 || v.failedIn(n)):
 		s.state, end.kind = runs.Failed, eventFailed
 	default:
 		s.state, end.kind = runs.Cancelled, eventCancelled
@@ -172,7 +173,7 @@ func (v *visit) count(s *watched, n *flow.PlanNode, over bool) error {
 		}
 		f.completed, f.failed = max(f.completed, completed), max(f.failed, failed)
 		v.fans.counted = time.Now()
-		v.fans.pause = 20 * time.Since(now) // 5% of the time at most
+		v.fans.pause = 5 * time.Since(now) // a sixth of the time at most
 	}
 	if f.since.IsZero() && f.done() > 0 {
 		f.since, f.from = now, f.done()

@@ -65,7 +65,9 @@ func window(steps []watched, room int) (shown []watched, before, after int) {
 	}
 	context := room / 2
 	for i := next; i < len(steps) && room > context; i++ {
-		take(i)
+		if !over(steps[i]) {
+			take(i)
+		}
 	}
 	for i := min(next, len(steps)) - 1; i >= 0; i-- {
 		take(i)

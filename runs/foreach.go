@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
 )
 
 // Foreach is a foreach of a run with its items counted.
@@ -72,7 +73,7 @@ func (r *Run) Foreach(ctx context.Context, name string) (*Foreach, error) {
 		f.State = Completed
 	case f.Running > 0:
 		f.State = Running
-	case f.Failed > 0 && r.over():
+	case f.Failed > 0 && r.Status == records.StatusFailed:
 		f.State = Failed
 	case f.Completed == 0 && f.Failed == 0:
 		f.State, err = r.sum(ctx, at.join, Counts{})

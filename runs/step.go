@@ -194,11 +194,11 @@ func (r *Run) sum(ctx context.Context, p *place, c Counts) (State, error) {
 		return Running, nil
 	case c.Unfinished > 0 || !r.over() && !whole:
 		return Unfinished, nil
-	case c.Failed > 0:
-		return Failed, nil
 	case c.Cancelled > 0:
 		return Cancelled, nil
-	case c.Completed < c.Total:
+	case c.Failed > 0 && (whole || r.Status != records.StatusCancelled):
+		return Failed, nil
+	case !whole:
 		return Unfinished, nil
 	}
 	return Completed, nil

@@ -13,7 +13,7 @@ import (
 
 // programFlows are what the test programs can run besides the examples.
 func programFlows() []*flow.Flow {
-	return []*flow.Flow{chainFlow(), fiftyFlow(), heldFlow()}
+	return []*flow.Flow{chainFlow(), fiftyFlow(), heldFlow(), manyFlow()}
 }
 
 // chain is the state of ChainFlow: four steps of which one may fail, or wait until a file appears.

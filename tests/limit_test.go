@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stepwell-flows/stepwell"
 	"github.com/stepwell-flows/stepwell/activities"
@@ -287,6 +288,129 @@ func TestLimitEndsWhenIdleAndComesBack(t *testing.T) {
 	require.Len(t, b.names(), 11)
 }
 
+// fanFlow has as many items as it is told to, each with a turn in the box.
+func fanFlow(name, key string, b *box) *flow.Flow {
+	return flow.New(name,
+		flow.Foreach("each", func(s *limitedFan) []int { return make([]int, s.Items) }, func(*limitedFan, int) {},
+			flow.Step("use", func(_ context.Context, s *limitedFan) error {
+				b.enter(s.Name)
+				defer b.leave()
+				if s.Hold {
+					<-b.open
+				}
+				return nil
+			}, policies.Limit{Key: key, Max: b.size}),
+		).Join("join", func(_ context.Context, s *limitedFan, in flow.Inputs[limitedFan]) error {
+			s.Joined = in.Len()
+			return nil
+		}))
+}
+
+type limitedFan struct {
+	Name   string `param:"name" default:"any"`
+	Items  int    `param:"items" default:"1"`
+	Hold   bool   `param:"hold"`
+	Joined int
+}
+
+// A large foreach, in a shard, takes all places there are. When another run comes, it is the next to have some: the large one has
+// no more tasks in the queue than could run.
+func TestLimitIsFairToRunsBesideALargeForeach(t *testing.T) {
+	t.Parallel()
+	b, key := newBox(3), limitKey(t)
+	f := fanFlow("LimitFanFlow", key, b)
+	r := newRig(t, "mem:", f)
+	start := func(name, items string) *runs.Run {
+		run, err := r.client.Start(t.Context(), f, stepwell.StartOptions{Params: map[string]string{"name": name, "items": items, "hold": "true"}})
+		require.NoError(t, err)
+		return run
+	}
+	large := start("large", "250")
+	eventually(t, "the large foreach has all places", func() bool { return len(b.names()) == 3 })
+	small := start("small", "3")
+	r.asked(key, 2)
+	close(b.open)
+	small, large = r.wait(small), r.wait(large)
+	require.Equal(t, records.StatusCompleted, small.Status, "%+v", small.Failure)
+	require.Equal(t, records.StatusCompleted, large.Status, "%+v", large.Failure)
+	require.Equal(t, 250, lastState[limitedFan](t, large, f).Joined)
+	require.Equal(t, 3, b.most)
+	names := b.names()
+	require.Len(t, names, 253)
+	require.Equal(t, []string{"large", "large", "large", "small", "small", "small"}, names[:6])
+	replayLimit(t, r.limitHistory(key))
+}
+
+// A run that fails elsewhere does not wait for the turn of a task that it will not run.
+func TestLimitDoesNotHoldUpARunThatFails(t *testing.T) {
+	t.Parallel()
+	b, key := newBox(1), limitKey(t)
+	f := limitedFlow("LimitHolderFlow", key, b)
+	fails := flow.New("LimitFailsFlow", flow.Branch("both",
+		flow.Step("use", b.use, policies.Limit{Key: key, Max: 1}),
+		flow.Step("fail", func(ctx context.Context, _ *limited) error {
+			select {
+			case <-b.full: // closed when the other arm has asked
+			case <-ctx.Done():
+			}
+			return flow.Fail("no luck")
+		}),
+	).Join("join", func(context.Context, *limited, flow.Inputs[limited]) error { return nil }))
+	r := newRig(t, t.TempDir(), f, fails)
+	b.full = make(chan struct{})
+	b.size = 0 // it is the test that closes full
+	holder := r.begin(f, "holder", "true")
+	eventually(t, "the holder is in", b.has("holder"))
+	run := r.begin(fails, "fails", "false")
+	r.asked(key, 2)
+	close(b.full)
+	ended := r.wait(run)
+	require.Equal(t, records.StatusFailed, ended.Status)
+	require.Equal(t, "no luck", ended.Failure.Message)
+	close(b.open)
+	require.Equal(t, records.StatusCompleted, r.wait(holder).Status)
+	require.Equal(t, records.StatusCompleted, r.wait(r.begin(f, "next", "true")).Status)
+	require.Equal(t, []string{"holder", "next"}, b.names())
+}
+
+// A limit with a long history leaves it behind, and its state not.
+func TestLimitContinuesAsNew(t *testing.T) {
+	t.Parallel()
+	b, key := newBox(1), limitKey(t)
+	f := limitedFlow("LimitLongFlow", key, b)
+	r := newRig(t, t.TempDir(), f)
+	startLimit(t, r, key, 100*time.Millisecond, time.Hour)
+	holder := r.begin(f, "holder", "true")
+	eventually(t, "the holder is in", b.has("holder"))
+	next := r.begin(f, "next", "false")
+	r.asked(key, 2)
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var g errgroup.Group
+	for range 8 {
+		g.Go(func() error {
+			var err error
+			for ctx.Err() == nil && err == nil {
+				err = r.temporal.SignalWorkflow(t.Context(), activities.LimitID(key), "", activities.LimitSignal, activities.LimitMessage{Key: key, Free: []string{"nobody"}})
+			}
+			return err
+		})
+	}
+	eventually(t, "it left its history behind", func() bool {
+		d, err := r.temporal.DescribeWorkflowExecution(t.Context(), activities.LimitID(key), "")
+		e := d.GetWorkflowExecutionInfo()
+		return err == nil && e.GetFirstRunId() != e.GetExecution().GetRunId()
+	})
+	stop()
+	require.NoError(t, g.Wait())
+	require.Equal(t, []string{"holder"}, b.names())
+	close(b.open)
+	require.Equal(t, records.StatusCompleted, r.wait(holder).Status)
+	require.Equal(t, records.StatusCompleted, r.wait(next).Status)
+	require.Equal(t, []string{"holder", "next"}, b.names())
+	replayLimit(t, r.limitHistory(key))
+}
+
 // The workers of the run that needed a limit first may go; the others keep it.
 func TestLimitSurvivesItsWorker(t *testing.T) {
 	t.Parallel()
@@ -303,40 +427,50 @@ func TestLimitSurvivesItsWorker(t *testing.T) {
 	require.Equal(t, records.StatusCompleted, r.wait(next).Status)
 }
 
-// After a reset, a run that waited still waits, and one whose task ran does not stand in its own way.
+// After a reset, a run that waited still waits, and one whose task ran does not stand in its own way: neither when the task's
+// request is done again, nor when the history up to the reset has the grant.
 func TestLimitKnowsARunThatWasReset(t *testing.T) {
 	t.Parallel()
-	b, key := newBox(1), limitKey(t)
-	f := limitedFlow("LimitResetFlow", key, b)
-	r := newRig(t, t.TempDir(), f)
-	startLimit(t, r, key, 100*time.Millisecond, time.Hour)
-	holder := r.begin(f, "holder", "true")
-	eventually(t, "the holder is in", b.has("holder"))
-	waits := r.begin(f, "waits", "true")
-	r.asked(key, 2)
-	r.reset(waits)
-	r.reset(holder)
-	eventually(t, "the holder is in again", func() bool { return len(b.names()) == 2 })
-	require.Equal(t, []string{"holder", "holder"}, b.names())
-	close(b.open)
-	require.Equal(t, records.StatusCompleted, r.wait(holder).Status)
-	require.Equal(t, records.StatusCompleted, r.wait(waits).Status)
-	require.Equal(t, []string{"holder", "holder", "waits"}, b.names())
-	replayLimit(t, r.limitHistory(key))
+	for _, last := range []bool{false, true} {
+		t.Run(map[bool]string{false: "before it asked", true: "after its turn came"}[last], func(t *testing.T) {
+			t.Parallel()
+			b, key := newBox(1), limitKey(t)
+			f := limitedFlow("LimitResetFlow", key, b)
+			r := newRig(t, t.TempDir(), f)
+			startLimit(t, r, key, 100*time.Millisecond, time.Hour)
+			holder := r.begin(f, "holder", "true")
+			eventually(t, "the holder is in", b.has("holder"))
+			waits := r.begin(f, "waits", "true")
+			r.asked(key, 2)
+			r.reset(waits, last)
+			r.reset(holder, last)
+			eventually(t, "the holder is in again", func() bool { return len(b.names()) == 2 })
+			time.Sleep(500 * time.Millisecond) // the limit looks a few times
+			require.Equal(t, []string{"holder", "holder"}, b.names())
+			close(b.open)
+			require.Equal(t, records.StatusCompleted, r.wait(holder).Status)
+			require.Equal(t, records.StatusCompleted, r.wait(waits).Status)
+			require.Equal(t, []string{"holder", "holder", "waits"}, b.names())
+			replayLimit(t, r.limitHistory(key))
+		})
+	}
 }
 
-// reset resets a run to its first workflow task.
-func (r *rig) reset(run *runs.Run) {
+// reset resets a run to its first or last workflow task.
+func (r *rig) reset(run *runs.Run, last bool) {
 	r.t.Helper()
-	var first int64
-	for _, e := range r.history(run).GetEvents() {
-		if first == 0 && e.GetWorkflowTaskCompletedEventAttributes() != nil {
-			first = e.GetEventId()
+	var task int64
+	eventually(r.t, "a workflow task is done", func() bool {
+		for _, e := range r.history(run).GetEvents() {
+			if (last || task == 0) && e.GetWorkflowTaskCompletedEventAttributes() != nil {
+				task = e.GetEventId()
+			}
 		}
-	}
+		return task > 0
+	})
 	_, err := r.temporal.WorkflowService().ResetWorkflowExecution(r.t.Context(), &workflowservice.ResetWorkflowExecutionRequest{
 		Namespace: testserver.Get(r.t).Namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: run.WorkflowID},
-		RequestId: run.WorkflowID, Reason: "test", WorkflowTaskFinishEventId: first,
+		RequestId: run.WorkflowID, Reason: "test", WorkflowTaskFinishEventId: task,
 	})
 	require.NoError(r.t, err)
 }

@@ -3,7 +3,6 @@ package workflows
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -328,7 +327,7 @@ func (r *run) batches(ctx workflow.Context, s *scope, f *fan, first, count int, 
 			Flow: r.flow, Run: r.id, Foreach: f.n.Name, Index: f.x, From: f.from, List: f.list,
 			First: first + i*size, Count: min(size, count-i*size), Stop: s.strict, Look: at.Look || r.reset(),
 		}
-		b, err := r.batch(ctx, s, f, in)
+		b, err := r.batch(ctx, in)
 		if err != nil {
 			return err
 		}
@@ -344,7 +343,7 @@ func (r *run) batches(ctx workflow.Context, s *scope, f *fan, first, count int, 
 	})
 }
 
-func (r *run) batch(ctx workflow.Context, s *scope, f *fan, in activities.BatchInput) (records.Batch, error) {
+func (r *run) batch(ctx workflow.Context, in activities.BatchInput) (records.Batch, error) {
 	if r.permits != nil {
 		if err := r.permits.Acquire(ctx, 1); err != nil {
 			return records.Batch{}, err
@@ -352,20 +351,12 @@ func (r *run) batch(ctx workflow.Context, s *scope, f *fan, in activities.BatchI
 		defer r.permits.Release(1)
 	}
 	name := activities.BatchName(in.Foreach, in.Index, in.First, in.Count)
-	release, err := r.limiter.acquireAll(ctx, limitsOf(&f.n.Nodes[0]), name, func() error { return r.stop(ctx, s) })
-	if err != nil {
-		if errors.Is(err, errStopped) || temporal.IsCanceledError(err) {
-			return records.Batch{}, err
-		}
-		return records.Batch{}, &fatalError{r.failure(ctx, err, activities.StepInput{Flow: r.flow, Run: r.id, Step: in.Foreach, Index: in.Index})}
-	}
-	defer release()
 	// The batch itself decides what is tried again and when.
 	o := policies.NewSpec(nil, nil, nil).ActivityOptions(r.defaults)
 	o.RetryPolicy.MaximumAttempts = 0
 	o.ActivityID, o.Summary = name, fmt.Sprintf("items %d to %d", in.First, in.First+in.Count-1)
 	var out records.Batch
-	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.BatchType(in.Flow, in.Foreach), in).Get(ctx, &out)
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.BatchType(in.Flow, in.Foreach), in).Get(ctx, &out)
 	if err == nil {
 		return out, nil
 	}

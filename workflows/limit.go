@@ -1,14 +1,12 @@
 package workflows
 
 import (
-	"cmp"
 	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/stepwell-flows/stepwell/activities"
-	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
@@ -96,51 +94,6 @@ func (l *limiter) acquire(ctx workflow.Context, limit policies.Limit, task strin
 			l.free(ctx, k, task)
 		}
 	}, nil
-}
-
-// acquireAll is acquire for what runs the tasks of several limits one after the other. Whoever holds one place and waits for
-// another does so in the order of the keys, so that no two wait for each other: limits come from [limitsOf].
-func (l *limiter) acquireAll(ctx workflow.Context, limits []policies.Limit, task string, stop func() error) (release func(), err error) {
-	var held []func()
-	release = func() {
-		for _, one := range held {
-			one()
-		}
-	}
-	for _, limit := range limits {
-		one, err := l.acquire(ctx, limit, task, stop)
-		if err != nil {
-			release()
-			return nil, err
-		}
-		held = append(held, one)
-	}
-	return release, nil
-}
-
-// limitsOf are the limits of the steps within a node, one for each key, in the order of the keys.
-func limitsOf(n *flow.PlanNode) []policies.Limit {
-	var limits []policies.Limit
-	add := func(more ...policies.Limit) {
-		for _, m := range more {
-			if i := slices.IndexFunc(limits, func(l policies.Limit) bool { return l.Key == m.Key }); i >= 0 {
-				limits[i] = m
-			} else {
-				limits = append(limits, m)
-			}
-		}
-	}
-	if n.Policy != nil && n.Policy.Limit != (policies.Limit{}) {
-		add(n.Policy.Limit)
-	}
-	for i := range n.Nodes {
-		add(limitsOf(&n.Nodes[i])...)
-	}
-	if n.Join != nil {
-		add(limitsOf(n.Join)...)
-	}
-	slices.SortFunc(limits, func(a, b policies.Limit) int { return cmp.Compare(a.Key, b.Key) })
-	return limits
 }
 
 // start starts the coroutine that talks to the limits. It is not cancelled with the task that came first.

@@ -16,7 +16,6 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/stepwell-flows/stepwell/activities"
-	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
@@ -403,54 +402,6 @@ func TestLimiterStopsAtItsTurn(t *testing.T) {
 	}))
 	require.ErrorIs(t, err, errStopped)
 	require.True(t, e.limits["key"].empty())
-}
-
-// What runs tasks of several limits has a place in each, and keeps none if it does not get all.
-func TestLimiterAcquiresAll(t *testing.T) {
-	t.Parallel()
-	step := func(name, key string, limit int) flow.PlanNode {
-		return flow.PlanNode{Kind: flow.KindStep, Name: name, Policy: &policies.Spec{Limit: policies.Limit{Key: key, Max: limit}}}
-	}
-	join := step("join", "c", 3)
-	node := flow.PlanNode{Kind: flow.KindSeq, Nodes: []flow.PlanNode{
-		step("1", "b", 1), {Kind: flow.KindStep, Name: "free", Policy: &policies.Spec{}},
-		{Kind: flow.KindBranch, Name: "branch", Nodes: []flow.PlanNode{step("2", "a", 2), step("3", "b", 2)}, Join: &join},
-	}}
-	limits := limitsOf(&node)
-	require.Equal(t, []policies.Limit{{Key: "a", Max: 2}, {Key: "b", Max: 2}, {Key: "c", Max: 3}}, limits)
-
-	e := newLimiterEnv(t)
-	held := func() []string {
-		var all []string
-		for _, key := range []string{"a", "b", "c"} {
-			if s := e.limits[key]; s != nil {
-				all = append(all, tasks(s.in.Held)...)
-			}
-		}
-		return all
-	}
-	var before, after []string
-	var err error
-	require.NoError(t, e.run(func(ctx workflow.Context, l *limiter) error {
-		release, failed := l.acquireAll(ctx, limits, "batch", nil)
-		if failed != nil {
-			return failed
-		}
-		before = held()
-		release()
-		after = held()
-		_, err = l.acquireAll(ctx, limits, "stopped", func() error {
-			if len(l.key("b").held) > 0 {
-				return errStopped
-			}
-			return nil
-		})
-		return nil
-	}))
-	require.Equal(t, []string{"batch", "batch", "batch"}, before)
-	require.Empty(t, after)
-	require.ErrorIs(t, err, errStopped)
-	require.Empty(t, held())
 }
 
 // What nobody waits for is given back; what is held already is kept.

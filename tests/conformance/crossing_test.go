@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -194,13 +195,26 @@ func TestTimeoutOnEveryGraph(t *testing.T) {
 	})
 }
 
+// sample is all steps in the test environment, and some of them, with the first and the last, on the server.
+func sample(w world, all []string) []string {
+	const some = 5
+	if _, ok := w.(*deployment); !ok || len(all) <= some {
+		return all
+	}
+	var out []string
+	for i := range some {
+		out = append(out, all[i*(len(all)-1)/(some-1)])
+	}
+	return out
+}
+
 // For every step of every graph: all its tasks fail, or only the last of several, and the run fails with it. The resumed run
 // ends like one that nothing happened to; the tasks that had finished do not run again, all others do, once.
 func TestResumeAtEveryStep(t *testing.T) {
 	cross(t, func(t *testing.T, w world, g graph) {
 		p := &plot{policies: func(string, bool, policies.CatchPolicy) []flow.Option { return []flow.Option{fixed(2)} }}
 		f := g.build(p)
-		for _, step := range steps(g.trail) {
+		for _, step := range sample(w, steps(g.trail)) {
 			tasks := slices.DeleteFunc(slices.Clone(g.trail), func(task string) bool { return stepOf(task) != step })
 			g.resumeAfter(t, w, 2, p, f, tasks)
 			if len(tasks) > 1 {
@@ -242,12 +256,13 @@ func (g graph) left(t *testing.T, f *flow.Flow, ended map[string]int) []string {
 	return whole(t, f.Plan(), g.trail, left)
 }
 
-// For every step of every graph: a run that is resumed from there runs this step and what follows, and nothing else.
+// For every step of every graph: a run that is resumed from there runs this step and what follows, and nothing else. A step in a
+// loop takes the whole loop with it.
 func TestResumeFromEveryStep(t *testing.T) {
 	cross(t, func(t *testing.T, w world, g graph) {
 		p := &plot{}
 		f := g.build(p)
-		for _, step := range steps(g.trail) {
+		for _, step := range sample(w, steps(g.trail)) {
 			g.resumeFrom(t, w, p, f, step)
 		}
 	})
@@ -263,34 +278,66 @@ func (g graph) resumeFrom(t *testing.T, w world, p *plot, f *flow.Flow, step str
 	run := w.resume(t, f, p.origin, options{step: step})
 	g.undisturbed(t, run, f)
 	again, _ := p.did(run.Run.Run)
-	want := after(t, f.Plan(), g.trail, func(task string) bool { return stepOf(task) == step })
-	require.Equal(t, times(1, whole(t, f.Plan(), g.trail, want)), again, "from %s", step)
+	plan := f.Plan()
+	first := slices.IndexFunc(g.trail, func(task string) bool { return stepOf(task) == step })
+	from := way(t, plan, g.trail[first])
+	want := slices.DeleteFunc(slices.Clone(g.trail), func(task string) bool { return !repeats(from, way(t, plan, task)) })
+	require.Equal(t, times(1, whole(t, plan, g.trail, want)), again, "from %s", step)
 }
 
-// A run is cancelled while a task in the middle runs. The task ends well, and the resumed run does not run it again.
-func TestCancelOnEveryGraph(t *testing.T) {
+// However wide a graph is, a run with a limit of two tasks runs no more than two at the same time.
+func TestMaxParallelOnEveryGraph(t *testing.T) {
 	cross(t, func(t *testing.T, w world, g graph) {
-		c := &cancellation{g.trail[len(g.trail)/2], make(chan struct{}), make(chan struct{})}
+		var now, most atomic.Int32
 		p := &plot{}
-		p.disturbing(func(_ context.Context, i flow.Info) error {
-			if i.Task == c.task && i.Origin == "" {
-				close(c.began)
-				<-c.requested
+		p.disturbing(func(context.Context, flow.Info) error {
+			n := now.Add(1)
+			defer now.Add(-1)
+			for m := most.Load(); n > m && !most.CompareAndSwap(m, n); m = most.Load() {
 			}
+			time.Sleep(time.Millisecond)
 			return nil
 		})
 		f := g.build(p)
-		origin := w.run(t, f, options{cancel: c})
-		require.Equal(t, records.StatusCancelled, origin.Status)
-		require.Nil(t, origin.Failure)
-		_, ended := p.did(origin.Run.Run)
-		require.Equal(t, 1, ended[c.task])
-		require.Less(t, len(ended), len(g.trail))
-		run := w.resume(t, f, origin, options{})
-		g.undisturbed(t, run, f)
-		again, _ := p.did(run.Run.Run)
-		require.Equal(t, times(1, g.left(t, f, ended)), again)
+		g.undisturbed(t, w.run(t, f, options{maxParallel: 2}), f)
+		require.LessOrEqual(t, most.Load(), int32(2))
 	})
+}
+
+// A run is cancelled while a task in the middle runs. The task ends well, and the resumed run does not run it again. The test
+// environment does not wait for tasks that are cancelled, so this is for the server alone.
+func TestCancelOnEveryGraph(t *testing.T) {
+	t.Parallel()
+	for _, g := range append(graphs(), ours()...) {
+		t.Run(g.name, func(t *testing.T) {
+			t.Parallel()
+			victim := g.trail[len(g.trail)/2]
+			began, requested := make(chan struct{}), make(chan struct{})
+			p := &plot{}
+			p.disturbing(func(_ context.Context, i flow.Info) error {
+				if i.Task == victim && i.Origin == "" {
+					close(began)
+					<-requested
+				}
+				return nil
+			})
+			f, d := g.build(p), newDeployment(t)
+			started := d.start(t, f, options{})
+			<-began
+			require.NoError(t, d.client(t, f).Cancel(t.Context(), started.Flow, started.Run.Run))
+			close(requested)
+			origin := d.wait(t, f, started)
+			require.Equal(t, records.StatusCancelled, origin.Status)
+			require.Nil(t, origin.Failure)
+			_, ended := p.did(origin.Run.Run)
+			require.Equal(t, 1, ended[victim])
+			require.Less(t, len(ended), len(g.trail))
+			run := d.resume(t, f, origin, options{})
+			g.undisturbed(t, run, f)
+			again, _ := p.did(run.Run.Run)
+			require.Equal(t, times(1, g.left(t, f, ended)), again)
+		})
+	}
 }
 
 // The history is left behind whenever it can be, after every task.

@@ -38,15 +38,10 @@ type options struct {
 	params map[string]string
 	tags   []string
 	step   string // of a resume: run again from here
+	// maxParallel is how many tasks may run at the same time, 0 for no limit.
+	maxParallel int
 	// handled is told the tasks that failed as soon as the workflow knows of it and has acted on it.
 	handled func(task string)
-	// cancel asks for the run's end when its task has begun, and says when that was done.
-	cancel *cancellation
-}
-
-type cancellation struct {
-	task             string
-	began, requested chan struct{}
 }
 
 // world is where flows run. Its runs are in one store.
@@ -82,7 +77,7 @@ func newSimulation(t *testing.T) *simulation {
 
 func (s *simulation) run(t *testing.T, f *flow.Flow, o options) *runs.Run {
 	t.Helper()
-	in := flowtest.Options{Store: s.store, Params: o.params, Tags: o.tags}
+	in := flowtest.Options{Store: s.store, Params: o.params, Tags: o.tags, MaxParallel: o.maxParallel}
 	if o.handled != nil {
 		in.Prepare = func(env *testsuite.TestWorkflowEnvironment) {
 			// The environment hands results to the workflow one after the other, and acts on each before the next.
@@ -93,22 +88,12 @@ func (s *simulation) run(t *testing.T, f *flow.Flow, o options) *runs.Run {
 			})
 		}
 	}
-	if o.cancel != nil {
-		in.Prepare = func(env *testsuite.TestWorkflowEnvironment) {
-			env.SetOnActivityStartedListener(func(info *activity.Info, _ context.Context, _ converter.EncodedValues) {
-				if info.ActivityID == o.cancel.task {
-					env.CancelWorkflow()
-					close(o.cancel.requested)
-				}
-			})
-		}
-	}
 	return flowtest.Run(t, f, in)
 }
 
 func (s *simulation) resume(t *testing.T, f *flow.Flow, origin *runs.Run, o options) *runs.Run {
 	t.Helper()
-	return resumeInTest(t, f, origin, flowtest.Options{Store: s.store, Params: o.params, Tags: o.tags}, o.step)
+	return flowtest.Resume(t, f, origin, flowtest.Options{Params: o.params, Tags: o.tags, Step: o.step})
 }
 
 // deployment is the embedded server with a worker for each flow.
@@ -146,8 +131,7 @@ func (d *deployment) client(t *testing.T, f *flow.Flow) *stepwell.Client {
 
 func (d *deployment) run(t *testing.T, f *flow.Flow, o options) *runs.Run {
 	t.Helper()
-	run, err := d.client(t, f).Start(t.Context(), f, stepwell.StartOptions{Params: o.params, Tags: o.tags})
-	require.NoError(t, err)
+	run := d.start(t, f, o)
 	if o.handled != nil {
 		ctx, stop := context.WithCancel(t.Context())
 		var watch sync.WaitGroup
@@ -155,12 +139,14 @@ func (d *deployment) run(t *testing.T, f *flow.Flow, o options) *runs.Run {
 		defer watch.Wait()
 		defer stop()
 	}
-	if c := o.cancel; c != nil {
-		<-c.began
-		require.NoError(t, d.client(t, f).Cancel(t.Context(), run.Flow, run.Run.Run))
-		close(c.requested)
-	}
 	return d.wait(t, f, run)
+}
+
+func (d *deployment) start(t *testing.T, f *flow.Flow, o options) *runs.Run {
+	t.Helper()
+	run, err := d.client(t, f).Start(t.Context(), f, stepwell.StartOptions{Params: o.params, Tags: o.tags, MaxParallel: o.maxParallel})
+	require.NoError(t, err)
+	return run
 }
 
 // watch reads a workflow's history for activities that failed before a workflow task that was started and completed.
@@ -260,11 +246,4 @@ func attempts(t *testing.T, run *runs.Run, name string) []runs.Attempt {
 	all, err := task(t, run, name).Attempts(t.Context())
 	require.NoError(t, err)
 	return all
-}
-
-// resumeInTest resumes in the test environment.
-var resumeInTest = func(t *testing.T, f *flow.Flow, origin *runs.Run, o flowtest.Options, step string) *runs.Run {
-	t.Helper()
-	t.Fatalf("flowtest cannot resume %s of %s at %q with %+v yet", origin.Pathspec(), f.Name(), step, o)
-	return nil
 }

@@ -61,6 +61,23 @@ func follows(a, b []hop) bool {
 	return len(a) == len(b)
 }
 
+// repeats says that a task runs again when a step does from which a run is resumed, given the ways to both: what follows the step
+// in the plan does, in all items, and so does the whole of a loop that the step is in.
+func repeats(step, task []hop) bool {
+	for i := range min(len(step), len(task)) {
+		a, b := step[i], task[i]
+		switch {
+		case a.join != b.join:
+			return b.join
+		case a.kind == flow.KindLoop:
+			return true
+		case a.kind != flow.KindForeach && a.at != b.at:
+			return a.kind == flow.KindSeq && b.at > a.at
+		}
+	}
+	return len(step) == len(task)
+}
+
 // after lists those of all tasks that are, or follow, one that matches, in their order.
 func after(t *testing.T, plan flow.Plan, all []string, match func(task string) bool) []string {
 	t.Helper()
@@ -120,5 +137,7 @@ func TestOrder(t *testing.T) {
 		require.Equal(t, test.want, follows(way(t, plan, test.a), way(t, plan, test.b)), "%s before %s", test.a, test.b)
 	}
 	require.Len(t, after(t, plan, nested.trail, func(task string) bool { return task == "start" }), len(nested.trail))
+	require.True(t, repeats(way(t, plan, "left[0,0]"), way(t, plan, "turn[0]")), "the loop begins anew")
+	require.False(t, repeats(way(t, plan, "left[0,0]"), way(t, plan, "start")))
 	require.Equal(t, words("rest[1]"), whole(t, plan, nested.trail, words("rest[1]")))
 }

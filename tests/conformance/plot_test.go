@@ -26,8 +26,6 @@ type state struct {
 	Value   string // of a switch
 	Inner   string // of a switch within
 	Count   int    // of a loop
-
-	Numbers, Turns map[string]int // of graphs that were drawn at random
 }
 
 // item is an item that is no plain value.

@@ -56,7 +56,7 @@ func TestSwitchUnknownValue(t *testing.T) {
 		run := failed(t, w.run(t, f, options{}))
 		require.Equal(t, "start", run.Failure.Step)
 		require.Equal(t, policies.Permanent, run.Failure.Class)
-		require.Contains(t, run.Failure.Message, `switch "condition": value "case9" is none of its cases ["case1" "case2"]`)
+		require.Contains(t, run.Failure.Message, `switch "condition": value "case9" is none of its cases "case1", "case2"`)
 		require.Len(t, attempts(t, run, "start"), 1)
 
 		f = build("OtherValue", true)
