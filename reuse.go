@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
-	"strings"
 
-	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
@@ -30,96 +28,20 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 	}
 	s := &records.Seeker{Store: c.store, Run: doc, Fresh: true}
 	at := &records.Cursor{}
-	for {
-		*at = records.Cursor{}
-		if _, err := s.Seek(ctx, plan.Root, nil, at); err != nil {
-			return err
-		}
-		task, why, err := c.rotten(ctx, s, at)
-		if err != nil {
-			return err
-		}
-		if task == "" {
-			break
-		}
-		s.Reject(task, why)
+	if _, err := s.SeekSound(ctx, plan.Root, nil, at); err != nil {
+		return err
 	}
 	p.start = at
 	if at.Next == 0 && at.Inside == nil && at.Last == nil {
 		p.start = nil
 	}
+	// Whoever could not read an item has told so, and did not look at the others.
+	p.doc.Verify = origin.Failure != nil && origin.Failure.Type == activities.InputErrorType || origin.Verify
 	p.doc.Reused = reused(s, plan, doc.Reused, origin.Run.Run)
 	return c.planSteps(ctx, p, s, plan, origin, from, count)
 }
 
 func hasName(plan flow.Plan, name string) bool { return slices.Contains(plan.Names(), name) }
-
-// rotten looks at the records that the resumed run would start from for an artifact whose content is gone or wrong, and names
-// the task that is to run again because of it.
-func (c *Client) rotten(ctx context.Context, s *records.Seeker, at *records.Cursor) (task, why string, _ error) {
-	taken := map[string]records.Task{}
-	for _, t := range s.Taken {
-		taken[flow.TaskName(t.Record.Step, t.Record.Index)] = t.Record
-	}
-	for _, ref := range frontier(at, nil) {
-		name := flow.TaskName(ref.Step, ref.Index)
-		by, why, err := c.damaged(ctx, taken[name])
-		if err != nil {
-			return "", "", err
-		}
-		if why == "" {
-			continue
-		}
-		if _, ok := taken[by]; ok {
-			return by, why, nil
-		}
-		// Whoever made it cannot run again alone, so all does.
-		first := s.Taken[0].Record
-		return flow.TaskName(first.Step, first.Index), why, nil
-	}
-	return "", "", nil
-}
-
-// frontier are the records that what is under way starts from.
-func frontier(at *records.Cursor, refs []records.Ref) []records.Ref {
-	if at.Last != nil && (at.Inside == nil || len(at.Parts) > 0) && !slices.ContainsFunc(refs, func(r records.Ref) bool { return r.Digest == at.Last.Digest }) {
-		refs = append(refs, *at.Last)
-	}
-	if at.Inside != nil {
-		refs = frontier(at.Inside, refs)
-	}
-	for _, p := range at.Parts {
-		refs = frontier(p, refs)
-	}
-	return refs
-}
-
-// damaged looks for an artifact of rec whose content is gone or wrong, and names the task that made it.
-func (c *Client) damaged(ctx context.Context, rec records.Task) (task, why string, _ error) {
-	for _, name := range slices.Sorted(maps.Keys(rec.Artifacts)) {
-		e := rec.Artifacts[name]
-		var err error
-		switch inline := len(e.Inline) > 0 || e.Size == 0; {
-		case !inline:
-			err = c.store.VerifyBlob(ctx, e.Digest, e.Size)
-		case artifacts.Sum(e.Inline) != e.Digest:
-			err = artifacts.ErrCorrupt
-		}
-		switch {
-		case errors.Is(err, artifacts.ErrNotFound):
-			why = fmt.Sprintf("the content of artifact %q is gone", name)
-		case errors.Is(err, artifacts.ErrCorrupt):
-			why = fmt.Sprintf("the content of artifact %q is damaged", name)
-		case err != nil:
-			return "", "", err
-		default:
-			continue
-		}
-		_, task, _ = strings.Cut(e.By, "/") // By is "run/step[index]"
-		return task, why, nil
-	}
-	return "", "", nil
-}
 
 // reused maps what the new run may take over to the run that has it.
 func reused(s *records.Seeker, plan flow.Plan, allowed map[string]string, origin string) map[string]string {

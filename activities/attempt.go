@@ -212,8 +212,22 @@ func badInput(err error) error {
 	if errors.Is(err, artifacts.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	return policies.WithClass(fmt.Errorf("load the task's input: %w (resume the run to compute it again)", err), policies.Permanent)
+	return policies.WithClass(&InputError{err}, policies.Permanent)
 }
+
+// InputErrorType is the type of the failure of a task whose input is damaged.
+const InputErrorType = "InputError"
+
+// InputError says that what a task starts from is damaged or gone.
+type InputError struct{ err error }
+
+// Error tells what is damaged.
+func (e *InputError) Error() string {
+	return fmt.Sprintf("load the task's input: %v (resume the run to compute it again)", e.err)
+}
+
+// Unwrap is the error of reading.
+func (e *InputError) Unwrap() error { return e.err }
 
 var (
 	errDrained = errors.New("the worker was told to stop")

@@ -327,6 +327,13 @@ func (b *batch) takeOver(ctx context.Context, run string) error {
 			return err
 		}
 		for _, p := range d.Items {
+			if b.run.Verify {
+				if _, why, err := records.Damaged(ctx, b.store, p.Set); err != nil {
+					return err
+				} else if why != "" {
+					continue
+				}
+			}
 			if _, ended := b.ends[p.Index]; !ended && p.Outcome != records.Failed && p.Index >= b.in.First && p.Index < b.in.First+b.in.Count {
 				b.ends[p.Index] = p
 			}

@@ -64,6 +64,9 @@ func (a *Activities) lookShards(ctx context.Context, run records.Run, in LookInp
 	if err != nil {
 		return nil, err
 	}
+	if run.Verify {
+		chain = nil // each shard looks at its items
+	}
 	shards := (in.Count + in.Shard - 1) / in.Shard
 	ended := make([]*records.ShardEnd, shards)
 	for _, id := range chain {
@@ -121,7 +124,11 @@ func (a *Activities) lookItems(ctx context.Context, run records.Run, n flow.Plan
 			for k := from; k < min(from+some, in.Count); k++ {
 				i := in.First + k
 				at := &records.Cursor{Last: in.From, Bind: &flow.Binding{Foreach: in.Foreach, List: in.List, Item: i}}
-				done, err := s.Seek(ctx, n.Nodes[0], records.Within(in.Index, i), at)
+				seek := s.Seek
+				if run.Verify {
+					seek = s.SeekSound
+				}
+				done, err := seek(ctx, n.Nodes[0], records.Within(in.Index, i), at)
 				if err != nil {
 					return err
 				}

@@ -47,6 +47,8 @@ type Run struct {
 	// Reused maps each step of which tasks were taken over to the run that has their records. A task that has no record in
 	// this run has the one of that run, or of the run where that one has it from.
 	Reused map[string]string `json:"reused,omitempty"`
+	// Verify says that the content of finished items is to be looked at before they are taken over: some of it was gone.
+	Verify bool `json:"verify,omitempty"`
 	// MaxParallel bounds the tasks that run at the same time. 0 means no limit.
 	MaxParallel int `json:"max_parallel,omitempty"`
 }

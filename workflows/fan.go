@@ -235,6 +235,9 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 				if out.Stopped && stopped == nil {
 					stopped = errStopped
 				}
+				if total.Failed > 0 {
+					s.failed(ctx) // a strict scope need not know how many are tolerated
+				}
 				if total.Failed > tolerate && !s.finish {
 					s.halt(ctx)
 					s.parent.failed(ctx)

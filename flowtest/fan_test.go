@@ -1,0 +1,280 @@
+package flowtest_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/flowtest"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+	"github.com/stepwell-flows/stepwell/workflows"
+)
+
+// ways are the ways in which a foreach runs its items.
+var ways = map[string]struct {
+	fan    flow.Fan
+	limits workflows.Limits
+}{
+	"direct":           {},
+	"shards":           {limits: workflows.Limits{Tasks: 1, Shard: 3}},
+	"shards of shards": {limits: workflows.Limits{Tasks: 1, Shard: 2, Children: 3}},
+	"batches":          {fan: flow.Fan{Batch: 4}},
+}
+
+type texts struct {
+	N     int `param:"n" default:"10"`
+	Item  int
+	Text  string
+	Total []string
+}
+
+// calls counts what was called.
+type calls struct {
+	mu sync.Mutex
+	n  map[string]int
+}
+
+func (c *calls) add(ctx context.Context) int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.n == nil {
+		c.n = map[string]int{}
+	}
+	task := flow.Current(ctx).Task
+	c.n[task]++
+	return c.n[task]
+}
+
+func (c *calls) take() map[string]int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.n
+	c.n = nil
+	return n
+}
+
+func textsFlow(c *calls, fan flow.Fan, step func(context.Context, *texts) error, join func(context.Context, *texts, flow.Inputs[texts]) error, options ...flow.Option) *flow.Flow {
+	return flow.New("TextsFlow",
+		flow.Step("start", func(context.Context, *texts) error { return nil }),
+		flow.Foreach("items", func(s *texts) []int { return make([]int, s.N) }, func(s *texts, _ int) {},
+			flow.Step("write", func(ctx context.Context, s *texts) error {
+				s.Item = flow.Current(ctx).Index[0]
+				c.add(ctx)
+				return step(ctx, s)
+			}, options...),
+		).With(fan).Join("join", func(ctx context.Context, s *texts, in flow.Inputs[texts]) error {
+			c.add(ctx)
+			s.Total = nil
+			for _, one := range in.All() {
+				s.Total = append(s.Total, one.Text)
+			}
+			return join(ctx, s, in)
+		}),
+		flow.Step("end", func(context.Context, *texts) error { return nil }),
+	)
+}
+
+func fine(context.Context, *texts, flow.Inputs[texts]) error { return nil }
+
+// long is too long to be kept within a record.
+func long(i int) string { return fmt.Sprintf("%d %s", i, strings.Repeat("x", 3000)) }
+
+func total(t *testing.T, run *runs.Run) []string {
+	t.Helper()
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	last, err := run.Last(t.Context())
+	require.NoError(t, err)
+	got, err := runs.Load[[]string](t.Context(), last, "Total")
+	require.NoError(t, err)
+	return got
+}
+
+// An item whose content is gone is run again by the resume after the one that missed it, and no other item is.
+func TestItemWhoseContentIsGone(t *testing.T) {
+	t.Parallel()
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var c calls
+			var broken atomic.Bool
+			broken.Store(true)
+			f := textsFlow(&c, way.fan, func(_ context.Context, s *texts) error {
+				s.Text = long(s.Item)
+				return nil
+			}, func(context.Context, *texts, flow.Inputs[texts]) error {
+				if broken.Load() {
+					return flow.Fail("not yet")
+				}
+				return nil
+			})
+			o := flowtest.Options{Limits: &way.limits}
+			origin := flowtest.Run(t, f, o)
+			require.Equal(t, records.StatusFailed, origin.Status)
+			c.take()
+
+			task, err := origin.Task(t.Context(), "write[7]")
+			require.NoError(t, err)
+			e, err := task.Artifact("Text")
+			require.NoError(t, err)
+			gone := ""
+			for info, err := range origin.Store().List(t.Context(), "blobs/") {
+				require.NoError(t, err)
+				if strings.Contains(info.Key, strings.TrimPrefix(e.Digest.String(), "sha256:")) {
+					gone = info.Key
+				}
+			}
+			require.NotEmpty(t, gone)
+			require.NoError(t, origin.Store().DeleteDoc(t.Context(), gone))
+			fresh, err := artifacts.Open(t.Context(), "mem:", artifacts.Options{})
+			require.NoError(t, err)
+			copyStore(t, origin.Store(), fresh) // this process still has the content in its cache
+			origin, err = runs.New(fresh, nil).Run(t.Context(), origin.Flow, origin.Run.Run)
+			require.NoError(t, err)
+
+			broken.Store(false)
+			missed := flowtest.Resume(t, f, origin, o)
+			require.Equal(t, records.StatusFailed, missed.Status)
+			require.Equal(t, "InputError", missed.Failure.Type, "%+v", missed.Failure)
+			require.Contains(t, missed.Failure.Message, "resume the run")
+			c.take()
+
+			resumed := flowtest.Resume(t, f, missed, o)
+			var want []string
+			for i := range 10 {
+				want = append(want, long(i))
+			}
+			require.Equal(t, want, total(t, resumed))
+			require.Equal(t, map[string]int{"write[7]": 1, "join": 1}, c.take())
+		})
+	}
+}
+
+func copyStore(t *testing.T, from, to *artifacts.Store) {
+	t.Helper()
+	for info, err := range from.List(t.Context(), "") {
+		require.NoError(t, err)
+		b, err := from.GetDoc(t.Context(), info.Key)
+		require.NoError(t, err)
+		require.NoError(t, to.PutDoc(t.Context(), info.Key, b))
+	}
+}
+
+// Each item of a batch has attempts, delays and a catch of its own.
+func TestRetriesWithinABatch(t *testing.T) {
+	t.Parallel()
+	var c calls
+	busy := errors.New("busy")
+	f := textsFlow(&c, flow.Fan{Batch: 4, Tolerate: flow.Count(1)}, func(ctx context.Context, s *texts) error {
+		s.Text = fmt.Sprintf("%d at attempt %d", s.Item, flow.Current(ctx).Attempt)
+		switch {
+		case s.Item == 2 && flow.Current(ctx).Attempt < 3, s.Item == 5:
+			return busy
+		case s.Item == 6:
+			panic("boom")
+		}
+		return nil
+	}, func(_ context.Context, s *texts, in flow.Inputs[texts]) error {
+		for i, f := range in.Failures() {
+			s.Total = append(s.Total, fmt.Sprintf("%d failed: %s, attempt %d", i, f.Message, f.Attempt))
+		}
+		return nil
+	}, policies.Retry{MaximumAttempts: 3, InitialInterval: time.Hour}, policies.Catch(func(_ context.Context, s *texts, f *policies.Failure) error {
+		if f.Class == policies.Bug {
+			s.Text = "caught " + f.Message
+			return nil
+		}
+		return f
+	}))
+	at := time.Now()
+	run := flowtest.Run(t, f, flowtest.Options{})
+	got := total(t, run)
+	require.Less(t, time.Since(at), time.Minute, "hours are skipped")
+	require.Equal(t, []string{
+		"0 at attempt 1", "1 at attempt 1", "2 at attempt 3", "3 at attempt 1", "4 at attempt 1", "caught panic: boom", "7 at attempt 1", "8 at attempt 1", "9 at attempt 1",
+		"5 failed: the catch function failed: busy; it was called for: busy, attempt 3",
+	}, got)
+	n := c.take()
+	require.Equal(t, 3, n["write[2]"])
+	require.Equal(t, 3, n["write[5]"])
+	require.Equal(t, 1, n["write[1]"], "what is finished is not run again with the others")
+}
+
+// No more than that many tasks run at the same time, however the foreach is cut.
+func TestMaxParallel(t *testing.T) {
+	t.Parallel()
+	for name, way := range ways {
+		for _, of := range []string{"run", "foreach"} {
+			t.Run(name+" of a "+of, func(t *testing.T) {
+				t.Parallel()
+				var c calls
+				var now, most atomic.Int64
+				fan, o := way.fan, flowtest.Options{Limits: &way.limits, Params: map[string]string{"n": "30"}}
+				if of == "run" {
+					o.MaxParallel = 2
+				} else {
+					fan.MaxParallel = 2
+				}
+				f := textsFlow(&c, fan, func(context.Context, *texts) error {
+					n := now.Add(1)
+					defer now.Add(-1)
+					for {
+						m := most.Load()
+						if n <= m || most.CompareAndSwap(m, n) {
+							break
+						}
+					}
+					time.Sleep(2 * time.Millisecond)
+					return nil
+				}, fine)
+				require.Len(t, total(t, flowtest.Run(t, f, o)), 30)
+				require.LessOrEqual(t, most.Load(), int64(2))
+			})
+		}
+	}
+}
+
+// After a failure that is not tolerated nothing new starts; FinishAll lets the items of its foreach go on.
+func TestOnFailure(t *testing.T) {
+	t.Parallel()
+	for name, way := range ways {
+		for _, on := range []flow.OnFailure{flow.StopOnFirst, flow.FinishAll} {
+			t.Run(name+" "+string(on), func(t *testing.T) {
+				t.Parallel()
+				var c calls
+				fan := way.fan
+				fan.OnFailure, fan.MaxParallel = on, 1
+				f := textsFlow(&c, fan, func(_ context.Context, s *texts) error {
+					if s.Item%4 == 1 {
+						return flow.Fail("odd")
+					}
+					return nil
+				}, fine)
+				run := flowtest.Run(t, f, flowtest.Options{Limits: &way.limits})
+				require.Equal(t, records.StatusFailed, run.Status)
+				require.Equal(t, "write[1]", run.Failure.Task)
+				started := c.take()
+				require.Zero(t, started["join"])
+				if on == flow.FinishAll {
+					require.Len(t, started, 10)
+					require.Equal(t, 2, run.Failure.Others)
+					return
+				}
+				require.Equal(t, []string{"write[0]", "write[1]"}, slices.Sorted(maps.Keys(started)))
+				require.Zero(t, run.Failure.Others)
+			})
+		}
+	}
+}
