@@ -3,6 +3,7 @@ package tests
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -77,14 +78,7 @@ func (b *box) names() []string {
 }
 
 func (b *box) has(name string) func() bool {
-	return func() bool {
-		for _, n := range b.names() {
-			if n == name {
-				return true
-			}
-		}
-		return false
-	}
+	return func() bool { return slices.Contains(b.names(), name) }
 }
 
 // use is a step that is in the box, until all places are taken, or until it is let go.

@@ -214,13 +214,12 @@ const maxHolders = 20
 
 // String is what the Web UI shows under "current details".
 func (s *semaphore) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d running, %d waiting\n", policies.Limit{Key: s.in.Key, Max: s.in.Max}, len(s.in.Held), len(s.in.Waiting))
+	rows := []string{fmt.Sprintf("%s: %d running, %d waiting\n\n", policies.Limit{Key: s.in.Key, Max: s.in.Max}, len(s.in.Held), len(s.in.Waiting))}
 	if len(s.in.Held) > 0 {
-		b.WriteString("\n| running | task |\n|---|---|\n")
+		rows = append(rows, "| run | task |\n|---|---|\n")
 	}
 	for _, l := range s.in.Held[:min(len(s.in.Held), maxHolders)] {
-		fmt.Fprintf(&b, "| %s | %s |\n", oneLine(l.Workflow, 200), oneLine(l.Task, 200))
+		rows = append(rows, fmt.Sprintf("| %s | %s |\n", oneLine(l.Workflow, 200), oneLine(l.Task, 200)))
 	}
-	return b.String()
+	return strings.Join(rows, "")
 }

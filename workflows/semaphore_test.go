@@ -304,7 +304,7 @@ func TestSemaphoreInvariants(t *testing.T) {
 			"": func(t *rapid.T) {
 				held := min(limit, len(queue))
 				require.ElementsMatch(t, queue[:held], s.in.Held)
-				require.Equal(t, len(queue)-held, len(s.in.Waiting))
+				require.Len(t, s.in.Waiting, len(queue)-held)
 				if len(s.in.Waiting) > 0 {
 					require.Equal(t, queue[held:], s.in.Waiting)
 				}
