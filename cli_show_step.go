@@ -222,14 +222,17 @@ func foreachText(doc foreachDocument, s style) string {
 			text = "it had no items"
 		}
 	}
-	if doc.Completed > 0 {
+	switch {
+	case doc.Items == 0 && doc.Completed > 0: // in a loop
+		text = s.good(many(doc.Completed, "item") + " completed")
+	case doc.Completed > 0:
 		text = s.good(fmt.Sprintf("%s of %s completed", grouped(doc.Completed), many(doc.Items, "item")))
 	}
 	if doc.Failed > 0 {
 		text += ", " + s.bad(grouped(doc.Failed)+" failed")
 	}
 	if doc.Running > 0 {
-		text += ", " + s.busy(grouped(doc.Running)+" running")
+		text += ", " + s.busy(many(doc.Running, "task")+" running")
 	}
 	return text
 }

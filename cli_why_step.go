@@ -115,7 +115,9 @@ func (e *explanation) foreach(ctx context.Context, t target, doc *whyDocument) e
 	}
 	doc.Pathspec = d.Pathspec
 	e.say("%s is %s: %s.", clean(d.Pathspec), d.State, foreachText(d, style{}))
+	tasks := 0
 	for _, s := range t.foreach.Steps {
+		tasks += s.Failed
 		if s.Failed == 0 {
 			continue
 		}
@@ -126,7 +128,7 @@ func (e *explanation) foreach(ctx context.Context, t target, doc *whyDocument) e
 		doc.Failed = append(doc.Failed, failed)
 	}
 	if d.First != nil {
-		e.first([]taskDocument{*d.First}, d.Failed-1, t.run, doc)
+		e.first([]taskDocument{*d.First}, tasks-1, t.run, doc)
 	}
 	return nil
 }

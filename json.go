@@ -75,8 +75,8 @@ type foreachDocument struct {
 	// Items is how many there are, 0 while that is not known.
 	Items     int `json:"items"`
 	Completed int `json:"completed"`
-	// Failed and Running count tasks.
-	Failed  int            `json:"failed,omitempty"`
+	Failed    int `json:"failed,omitempty"`
+	// Running counts tasks.
 	Running int            `json:"running,omitempty"`
 	Steps   []stepDocument `json:"steps"`
 	// First is the task that failed first.

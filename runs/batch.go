@@ -206,8 +206,8 @@ func (p *place) sure() bool {
 	return p.certain() && len(p.around) > 0 && p.around[len(p.around)-1] == p.batch()
 }
 
-// ends reports whether a step is the last of an item.
-func (p *place) ends() bool {
+// final reports whether a step is the last of an item.
+func (p *place) final() bool {
 	lasts, _ := p.batch().nodes[0].last()
 	return slices.Contains(lasts, p)
 }
@@ -220,7 +220,7 @@ func (s *batchSet) count(ctx context.Context, p *place) (Counts, error) {
 		if h := group[0].head; len(group) == 1 && (h.Failed == 0 && p.sure() || alone) {
 			c.Completed += h.Completed
 			c.Failed += h.Failed
-			if p.ends() {
+			if p.final() {
 				c.Caught += h.Caught
 			}
 			if group[0].near > 0 {

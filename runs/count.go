@@ -24,8 +24,7 @@ func (r *Run) CountItems(ctx context.Context, foreach string, x flow.Index) (com
 	if at == nil || at.Kind != flow.KindForeach {
 		return 0, 0, fmt.Errorf("foreach %q: %w in run %s", foreach, ErrNotFound, r.Pathspec())
 	}
-	lasts, _ := at.nodes[0].last()
-	if lasts[0].batch() != nil {
+	if at.nodes[0].batch() != nil {
 		set, err := r.batches(ctx, at)
 		if err != nil {
 			return 0, 0, err
@@ -45,7 +44,7 @@ func (r *Run) CountItems(ctx context.Context, foreach string, x flow.Index) (com
 		}
 		return completed, failed, nil
 	}
-	for _, p := range lasts {
+	for _, p := range at.ends() {
 		n, err := r.countItems(ctx, p, x)
 		if err != nil {
 			return 0, 0, err

@@ -18,10 +18,9 @@ type Foreach struct {
 	Items int
 	// Completed counts the items that ended well, as far as that is known before the join has run.
 	Completed int
-	// Failed counts the tasks that failed for good and were not caught: an item has one at most, unless it has a branch or a
-	// foreach of its own.
+	// Failed counts the items that have a task which failed for good and was not caught.
 	Failed int
-	// Running counts tasks, too.
+	// Running counts tasks.
 	Running int
 	State   State
 	// Steps are the steps within, in the order of the plan.
@@ -42,16 +41,20 @@ func (r *Run) Foreach(ctx context.Context, name string) (*Foreach, error) {
 	if f.Join, err = in.step(ctx, at.join); err != nil {
 		return nil, err
 	}
-	lasts, empty := at.nodes[0].last()
-	known := !empty
+	ends, known := at.ends(), true
+	items := map[string]bool{} // that failed
 	for _, p := range at.tasks() {
 		s, err := in.step(ctx, p)
 		if err != nil {
 			return nil, err
 		}
-		f.Failed += s.Failed
 		f.Running += s.Running
-		if slices.Contains(lasts, p) {
+		if s.set != nil {
+			s.set.failed(len(at.around)+1, items)
+		} else {
+			f.Failed += s.Failed
+		}
+		if slices.Contains(ends, p) {
 			known = known && p.depth() == len(at.around)+1
 			f.Completed += s.Completed
 		}
@@ -59,6 +62,7 @@ func (r *Run) Foreach(ctx context.Context, name string) (*Foreach, error) {
 			f.Steps = append(f.Steps, s)
 		}
 	}
+	f.Failed += len(items)
 	if f.Items, err = r.total(ctx, at.nodes[0].firsts()[0]); err != nil {
 		return nil, err
 	}
@@ -69,14 +73,14 @@ func (r *Run) Foreach(ctx context.Context, name string) (*Foreach, error) {
 		}
 	}
 	switch {
-	case f.Join.Completed > 0 && f.Join.Completed >= f.Join.Total:
+	case f.Completed == 0 && f.Failed == 0 && f.Running == 0 && f.Join.Begun() == 0:
+		f.State, err = r.sum(ctx, at.join, Counts{})
+	case r.Status == records.StatusCompleted, f.Join.Completed > 0 && f.Join.Completed >= f.Join.Total:
 		f.State = Completed
 	case f.Running > 0:
 		f.State = Running
 	case f.Failed > 0 && r.Status == records.StatusFailed:
 		f.State = Failed
-	case f.Completed == 0 && f.Failed == 0:
-		f.State, err = r.sum(ctx, at.join, Counts{})
 	case r.over():
 		f.State = Unfinished
 	default:

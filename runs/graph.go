@@ -163,3 +163,15 @@ func (p *place) last() (lasts []*place, empty bool) {
 		return lasts, true
 	}
 }
+
+// ends are the steps that the items of a foreach are counted by: one that all of them come to, as late as possible, or else
+// those of which each item comes to one.
+func (p *place) ends() []*place {
+	lasts, _ := p.nodes[0].last()
+	for _, l := range lasts {
+		if l.depth() == len(p.around)+1 && l.certain() {
+			return []*place{l}
+		}
+	}
+	return lasts
+}

@@ -215,6 +215,15 @@ func (s *taskSet) count() Counts {
 	return c
 }
 
+// failed adds the items, of a foreach whose items have depth numbers, that have a failed task.
+func (s *taskSet) failed(depth int, items map[string]bool) {
+	for _, e := range s.tasks {
+		if e.state == shortFailed {
+			items[e.x[:depth].Key()] = true
+		}
+	}
+}
+
 func (s *taskSet) task(ctx context.Context, e entry) (*Task, error) {
 	t := &Task{Step: s.at.Name, Index: e.x, Owner: s.owners[e.owner], State: longStates[e.state], Failure: e.failure, run: s.run, untried: e.owner == 0 && !e.tried}
 	switch e.state {
