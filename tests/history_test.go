@@ -21,6 +21,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/stepwell-flows/stepwell"
+	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
@@ -82,9 +83,12 @@ func TestHistoriesReplay(t *testing.T) {
 
 func replay(t *testing.T, name string, h *historypb.History) {
 	t.Helper()
-	flowName := h.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetWorkflowType().GetName()
+	workflowType := h.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetWorkflowType().GetName()
 	r := worker.NewWorkflowReplayer()
-	r.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: flowName})
+	workflows.RegisterLimit(r)
+	if workflowType != activities.LimitType {
+		r.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: workflowType})
+	}
 	require.NoError(t, r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), h), name)
 	if !*update {
 		return

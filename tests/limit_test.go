@@ -2,7 +2,6 @@ package tests
 
 import (
 	"context"
-	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -15,9 +14,6 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
-	"go.temporal.io/sdk/worker"
-	"go.temporal.io/sdk/workflow"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stepwell-flows/stepwell"
@@ -27,7 +23,6 @@ import (
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 	"github.com/stepwell-flows/stepwell/tests/testserver"
-	"github.com/stepwell-flows/stepwell/workflows"
 )
 
 type limited struct {
@@ -151,13 +146,6 @@ func (r *rig) limitHistory(key string) *historypb.History {
 	return h
 }
 
-func replayLimit(t *testing.T, h *historypb.History) {
-	t.Helper()
-	r := worker.NewWorkflowReplayer()
-	r.RegisterWorkflowWithOptions(workflows.Limit, workflow.RegisterOptions{Name: activities.LimitType})
-	require.NoError(t, r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), h))
-}
-
 // Two flows share a key; their runs, on two workers, never have more than two tasks in the box, and do have two.
 func TestLimitHoldsAcrossRunsFlowsAndWorkers(t *testing.T) {
 	t.Parallel()
@@ -180,7 +168,7 @@ func TestLimitHoldsAcrossRunsFlowsAndWorkers(t *testing.T) {
 	}
 	require.Equal(t, 2, b.most)
 	require.Len(t, b.names(), 10)
-	replayLimit(t, r.limitHistory(key))
+	replay(t, "limit", r.limitHistory(key))
 }
 
 // The tasks get the one place in the order in which they asked, and each gets it as soon as the one before is done.
@@ -223,7 +211,7 @@ func TestLimitTakesTheLeaseOfATerminatedRun(t *testing.T) {
 	require.NoError(t, r.temporal.TerminateWorkflow(t.Context(), holder.WorkflowID, "", "test"))
 	require.Equal(t, records.StatusCompleted, r.wait(next).Status)
 	require.Equal(t, []string{"holder", "next"}, b.names())
-	replayLimit(t, r.limitHistory(key))
+	replay(t, "limit-terminated", r.limitHistory(key))
 }
 
 // A run that is cancelled while it waits gives up its place in the queue at once, and one that is cancelled while its task
@@ -332,7 +320,7 @@ func TestLimitIsFairToRunsBesideALargeForeach(t *testing.T) {
 	names := b.names()
 	require.Len(t, names, 253)
 	require.Equal(t, []string{"large", "large", "large", "small", "small", "small"}, names[:6])
-	replayLimit(t, r.limitHistory(key))
+	replay(t, "limit-fan", r.limitHistory(key))
 }
 
 // A run that fails elsewhere does not wait for the turn of a task that it will not run.
@@ -402,7 +390,7 @@ func TestLimitContinuesAsNew(t *testing.T) {
 	require.Equal(t, records.StatusCompleted, r.wait(holder).Status)
 	require.Equal(t, records.StatusCompleted, r.wait(next).Status)
 	require.Equal(t, []string{"holder", "next"}, b.names())
-	replayLimit(t, r.limitHistory(key))
+	replay(t, "limit-continued", r.limitHistory(key))
 }
 
 // The workers of the run that needed a limit first may go; the others keep it.
@@ -445,7 +433,7 @@ func TestLimitKnowsARunThatWasReset(t *testing.T) {
 			require.Equal(t, records.StatusCompleted, r.wait(holder).Status)
 			require.Equal(t, records.StatusCompleted, r.wait(waits).Status)
 			require.Equal(t, []string{"holder", "holder", "waits"}, b.names())
-			replayLimit(t, r.limitHistory(key))
+			replay(t, "limit-reset", r.limitHistory(key))
 		})
 	}
 }

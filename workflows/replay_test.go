@@ -13,6 +13,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/workflows"
 )
 
@@ -33,7 +34,10 @@ func TestSavedHistoriesReplay(t *testing.T) {
 			require.NoError(t, err)
 			name := history.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetWorkflowType().GetName()
 			r := worker.NewWorkflowReplayer()
-			r.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: name})
+			workflows.RegisterLimit(r)
+			if name != activities.LimitType {
+				r.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: name})
+			}
 			require.NoError(t, r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history))
 		})
 	}
