@@ -19,14 +19,14 @@ import (
 	"github.com/stepwell-flows/stepwell/runs"
 )
 
-// cross tests a property on every graph, in both worlds.
+// cross tests a property on every graph, everywhere.
 func cross(t *testing.T, property func(t *testing.T, w world, g graph)) {
 	t.Helper()
 	t.Parallel()
 	for _, g := range append(graphs(), ours()...) {
 		t.Run(g.name, func(t *testing.T) {
 			t.Parallel()
-			both(t, func(t *testing.T, w world) { property(t, w, g) })
+			everywhere(t, func(t *testing.T, w world) { property(t, w, g) })
 		})
 	}
 }

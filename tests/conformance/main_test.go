@@ -26,6 +26,7 @@ import (
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 	"github.com/stepwell-flows/stepwell/tests/testserver"
+	"github.com/stepwell-flows/stepwell/workflows"
 )
 
 func TestMain(m *testing.M) {
@@ -65,19 +66,34 @@ func both(t *testing.T, test func(t *testing.T, w world)) {
 	})
 }
 
+// everywhere is both, and the test environment with each foreach spread over as many child workflows as it can be.
+func everywhere(t *testing.T, test func(t *testing.T, w world)) {
+	t.Helper()
+	both(t, test)
+	t.Run("shards", func(t *testing.T) {
+		t.Parallel()
+		w := newSimulation(t)
+		w.limits = &workflows.Limits{Tasks: 1, Shard: 2, Children: 2, Window: 2, Shards: 2}
+		test(t, w)
+	})
+}
+
 // simulation is Temporal's test environment.
-type simulation struct{ store *artifacts.Store }
+type simulation struct {
+	store  *artifacts.Store
+	limits *workflows.Limits // nil for the usual ones
+}
 
 func newSimulation(t *testing.T) *simulation {
 	t.Helper()
 	store, err := artifacts.Open(t.Context(), "mem:", artifacts.Options{})
 	require.NoError(t, err)
-	return &simulation{store}
+	return &simulation{store: store}
 }
 
 func (s *simulation) run(t *testing.T, f *flow.Flow, o options) *runs.Run {
 	t.Helper()
-	in := flowtest.Options{Store: s.store, Params: o.params, Tags: o.tags, MaxParallel: o.maxParallel}
+	in := flowtest.Options{Store: s.store, Params: o.params, Tags: o.tags, MaxParallel: o.maxParallel, Limits: s.limits}
 	if o.handled != nil {
 		in.Prepare = func(env *testsuite.TestWorkflowEnvironment) {
 			// The environment hands results to the workflow one after the other, and acts on each before the next.
@@ -93,7 +109,7 @@ func (s *simulation) run(t *testing.T, f *flow.Flow, o options) *runs.Run {
 
 func (s *simulation) resume(t *testing.T, f *flow.Flow, origin *runs.Run, o options) *runs.Run {
 	t.Helper()
-	return flowtest.Resume(t, f, origin, flowtest.Options{Params: o.params, Tags: o.tags, Step: o.step})
+	return flowtest.Resume(t, f, origin, flowtest.Options{Params: o.params, Tags: o.tags, Step: o.step, Limits: s.limits})
 }
 
 // deployment is the embedded server with a worker for each flow.

@@ -264,6 +264,57 @@ func TestResumeSuccessNoop(t *testing.T) {
 	})
 }
 
+// What comes after the finished tasks may have changed: a step that is new in the items runs in all of them, and the steps before it
+// do not.
+func TestResumeWithNewStep(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, w world) {
+		p := &plot{}
+		build := func(body ...flow.Node[state]) *flow.Flow {
+			return flow.New("NewStep",
+				p.step("start", nil),
+				p.join(flow.Foreach("items", over("abcde"), bindX, body...), "join", made),
+			)
+		}
+		p.failing(func(i flow.Info) bool { return i.Step == "join" })
+		origin := failed(t, w.run(t, build(p.step("old", nil)), options{}))
+		p.disturbing(nil)
+		f := build(p.step("old", nil), p.step("new", func(s *state) { s.Made = s.X + "!" }))
+		run := w.resume(t, f, origin, options{})
+		s := final[state](t, run, f)
+		require.Equal(t, trail(words("start"), each(5, "old", "new"), words("join")), s.Trail)
+		require.Equal(t, words("a! b! c! d! e!"), s.Results)
+		again, _ := p.did(run.Run.Run)
+		require.Equal(t, times(1, append(each(5, "new"), "join")), again)
+	})
+}
+
+// The items of a resumed run are those of its origin, even if the function that lists them would say otherwise by now.
+func TestResumeKeepsTheItems(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, w world) {
+		var asked atomic.Int32
+		p := &plot{}
+		f := flow.New("KeepsItems",
+			p.join(flow.Foreach("items", func(*state) []string {
+				if asked.Add(1) > 1 {
+					return words("other items and more of them")
+				}
+				return words("a b c d e")
+			}, bindX, p.step("inner", func(s *state) { s.Made = s.X + "!" })), "join", made),
+		)
+		p.failing(func(i flow.Info) bool { return i.Task == "inner[3]" })
+		origin := failed(t, w.run(t, f, options{}))
+		p.disturbing(nil)
+		run := w.resume(t, f, origin, options{})
+		require.Equal(t, words("a! b! c! d! e!"), final[state](t, run, f).Results)
+		require.EqualValues(t, 1, asked.Load())
+		run = w.resume(t, f, run, options{step: "inner"})
+		require.Equal(t, words("a! b! c! d! e!"), final[state](t, run, f).Results)
+		require.EqualValues(t, 1, asked.Load(), "the step before the foreach did not run again")
+	})
+}
+
 // Metaflow's resume-tags-cards: tags are not taken over; logs and cards of a reused task are those of its origin.
 func TestResumeTagsAndCards(t *testing.T) {
 	t.Parallel()
