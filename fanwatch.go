@@ -103,6 +103,9 @@ func (v *visit) foreach(n *flow.PlanNode, x flow.Index) (done bool, _ error) {
 		s.began, s.started, s.state = true, now, runs.Running
 		if at := v.splitEnded; !at.IsZero() && at.Before(now) {
 			s.started = at
+			if at.Before(v.run.Started) { // in the run that it was taken over from
+				s.started = v.run.Started
+			}
 		}
 		s.fan = &fanCount{items: d.Items.Len, toldAt: now}
 		v.events = append(v.events, event{at: s.started, kind: eventStarted, step: *s})

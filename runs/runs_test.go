@@ -195,6 +195,7 @@ type temporal struct {
 	client.Client
 	describe func(ctx context.Context, id string) (*workflowservice.DescribeWorkflowExecutionResponse, error)
 	calls    atomic.Int64
+	query    string
 }
 
 func (f *temporal) DescribeWorkflowExecution(ctx context.Context, id, _ string) (*workflowservice.DescribeWorkflowExecutionResponse, error) {
