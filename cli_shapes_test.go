@@ -208,6 +208,24 @@ func TestReadingShapes(t *testing.T) {
 	}
 }
 
+// TestWhyOfABatch has a failure that no task has: the batch's.
+func TestWhyOfABatch(t *testing.T) {
+	t.Parallel()
+	s := newShapes(t)
+	s.start("lost", at("12:00:00.000"), nil)
+	s.upTo("lost", 30)
+	s.end("lost", records.End{Status: records.StatusFailed, Ended: at("12:01:00.000"), Failure: &policies.Failure{
+		Class: policies.Permanent, Message: "the worker was lost 21 times", Step: "grid", Task: "grid[10-19]", Attempt: 21}})
+	got := s.run(t, "why", "TrainFlow/lost")
+	require.Equal(t, ExitOK, got.code, got.err)
+	require.Contains(t, got.out, `Task "grid[10-19]" failed first: the worker was lost 21 times.`)
+	require.Contains(t, got.out, "logs TrainFlow/lost/grid ")
+	for _, args := range []string{"show TrainFlow/lost", "logs TrainFlow/lost/grid", "show TrainFlow/lost/grid", "why TrainFlow/lost/grid"} {
+		got := s.run(t, strings.Fields(args)...)
+		require.Equal(t, ExitOK, got.code, "%s: %s", args, got.err)
+	}
+}
+
 func TestGrouped(t *testing.T) {
 	t.Parallel()
 	for n, want := range map[int]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 123456: "123,456", 1234567: "1,234,567", -1234: "-1,234", -123: "-123"} {

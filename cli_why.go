@@ -304,8 +304,10 @@ func (c *command) next(t target, doc *whyDocument) {
 				add(c.hint("show", s.Pathspec, "--failed"), "all that failed of step "+clean(s.Step))
 			}
 		}
-	case run.Failure != nil && run.Failure.Task != "":
-		logs(run.Failure.Task)
+	case doc.Task != nil:
+		logs(doc.Task.Task)
+	case run.Failure != nil && run.Failure.Step != "": // a batch
+		logs(run.Failure.Step)
 	}
 	if task == nil && t.step == nil && t.foreach == nil {
 		for _, s := range doc.Failed {

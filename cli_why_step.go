@@ -23,7 +23,7 @@ func survey(ctx context.Context, run *runs.Run, steps []*runs.Step, doc *whyDocu
 				return nil, 0, err
 			}
 			doc.Task = &d
-		case !errors.Is(err, runs.ErrNotFound): // a task that the plan does not know says no more than its failure
+		case !errors.Is(err, runs.ErrNotFound) && !errors.Is(err, runs.ErrPathspec): // a batch as a whole has no task
 			return nil, 0, err
 		}
 	}
