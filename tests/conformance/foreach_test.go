@@ -49,7 +49,7 @@ func idle(context.Context, *fan) error { return nil }
 // Metaflow's foreach-order: items that are not in order stay as they are, and their index is the same in both steps.
 func TestForeachOrder(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		f := flow.New("ForeachOrder",
 			flow.Step("start", func(_ context.Context, s *fan) error { s.Arr = rand.Perm(32); return nil }),
 			flow.Foreach("arr", func(s *fan) []int { return s.Arr }, bindN,
@@ -77,7 +77,7 @@ func TestForeachOrder(t *testing.T) {
 // Metaflow's nested-foreach: every leaf knows its place on every level, and the 36 leaves come in order.
 func TestNestedForeach(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		var want, leaves []string
 		for i, x := range letters("abc") {
 			for j, y := range letters("de") {
@@ -116,7 +116,7 @@ func TestNestedForeach(t *testing.T) {
 // A foreach over no items runs its join, and nothing else. Metaflow fails the step before it.
 func TestEmptyForeach(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		for _, f := range []flow.Fan{{}, {Batch: 10}, {MaxParallel: 1}, {Tolerate: flow.Percent(100)}} {
 			p := &plot{}
 			f := flow.New("EmptyForeach",
@@ -139,7 +139,7 @@ func TestEmptyForeach(t *testing.T) {
 // Items may be of any type that a field may have, and hundreds of them take the way of shards.
 func TestManyItems(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		const n = 260
 		p := &plot{}
 		f := flow.New("ManyItems",
@@ -392,7 +392,7 @@ func TestFirstFailureIsNamed(t *testing.T) {
 // With FinishAll, every item runs to its end before the foreach fails.
 func TestFinishAll(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		for _, how := range []flow.Fan{{OnFailure: flow.FinishAll}, {OnFailure: flow.FinishAll, MaxParallel: 1}} {
 			var f failures
 			g := f.flow("FinishAll", 8, how, failItems(0, 3, 5))
@@ -426,7 +426,7 @@ func TestTolerate(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			both(t, func(t *testing.T, w world) {
+			everywhere(t, func(t *testing.T, w world) {
 				var f failures
 				g := f.flow("Tolerated", 10, how, failItems(0, 7))
 				run := w.run(t, g, options{})
@@ -454,7 +454,7 @@ func TestTolerate(t *testing.T) {
 // A resume of a run in which failures were tolerated does not run the tolerated items again: the join has dealt with them.
 func TestResumeKeepsTolerated(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		build := func(broken bool, f *failures) *flow.Flow {
 			return flow.New("ResumeTolerated",
 				flow.Foreach("items", arr(4), bindN,

@@ -98,7 +98,7 @@ func p0(name string) flow.Node[state] { return (&plot{}).step(name, nil) }
 // runtime-dag: the records say what each task started from.
 func TestParents(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		f := everythingNested().build(&plot{})
 		run := completed(t, w.run(t, f, options{}))
 		parents := func(name string) []string {
@@ -176,7 +176,7 @@ func TestParams(t *testing.T) {
 // What a run did can be read from the store alone.
 func TestReadWithoutServer(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		g := nestedForeach()
 		f := g.build(&plot{})
 		run := completed(t, w.run(t, f, options{}))

@@ -89,7 +89,7 @@ func TestResumeEnd(t *testing.T) {
 func resumeNested(t *testing.T, match func(i flow.Info) bool) {
 	t.Helper()
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		g, p := nestedForeach(), &plot{}
 		f := g.build(p)
 		p.failing(func(i flow.Info) bool { return i.Origin == "" && match(i) })
@@ -144,12 +144,12 @@ func TestResumeLoop(t *testing.T) {
 // Metaflow's resume-of-resume, with the origin named.
 func TestResumeOfResume(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		g, p := nestedForeach(), &plot{}
 		f := g.build(p)
 		p.failing(func(i flow.Info) bool { return i.Task == "foreach_inner[0,0,5]" || i.Task == "foreach_inner[2,1,0]" })
 		first := failed(t, w.run(t, f, options{}))
-		p.failing(func(i flow.Info) bool { return i.Task == "foreach_join_y[1]" })
+		p.failing(func(i flow.Info) bool { return i.Task == "foreach_join_y[0]" })
 		second := failed(t, w.resume(t, f, first, options{}))
 		p.disturbing(nil)
 		third := w.resume(t, f, second, options{})
@@ -251,7 +251,7 @@ func TestResumeParams(t *testing.T) {
 // Metaflow's resume-success-noop.
 func TestResumeSuccessNoop(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		for _, g := range []graph{linear(), everythingNested(), batches()} {
 			p := &plot{}
 			f := g.build(p)

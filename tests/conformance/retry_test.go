@@ -130,7 +130,7 @@ func sum(_ context.Context, s *trial, in flow.Inputs[trial]) error {
 // Metaflow's retry-on-foreach-split.
 func TestRetryOnForeachSplit(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		f := flow.New("RetryOnForeachSplit",
 			flow.Step("split", func(ctx context.Context, s *trial) error {
 				s.Items = append(s.Items, 1, 2, 3)
@@ -174,7 +174,7 @@ func TestRetryOnSelector(t *testing.T) {
 // Metaflow's retry-on-join: the inputs are the same on each attempt.
 func TestRetryOnJoin(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		var seen [][]int
 		f := flow.New("RetryOnJoin",
 			flow.Step("split", func(_ context.Context, s *trial) error { s.Items = []int{3, 1, 2}; return nil }),
@@ -223,7 +223,7 @@ func TestRetryZero(t *testing.T) {
 // A retried item keeps a budget of its own: the others' failures do not use it up.
 func TestItemKeepsItsOwnBudget(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		f := flow.New("ItemBudget",
 			flow.Step("split", func(_ context.Context, s *trial) error { s.Items = []int{0, 1, 2, 3, 4, 5, 6, 7}; return nil }),
 			flow.Foreach("items", (*trial).items, func(s *trial, n int) { s.Item = n },
@@ -346,7 +346,7 @@ func TestCatchOnSplits(t *testing.T) {
 // A caught item is a success: the join sees what its catch function set, and nothing counts as failed.
 func TestCaughtItemIsASuccess(t *testing.T) {
 	t.Parallel()
-	both(t, func(t *testing.T, w world) {
+	everywhere(t, func(t *testing.T, w world) {
 		f := flow.New("CaughtItem",
 			flow.Step("split", func(_ context.Context, s *trial) error { s.Items = []int{0, 1, 2, 3}; return nil }),
 			flow.Foreach("items", (*trial).items, func(s *trial, n int) { s.Item = n },
