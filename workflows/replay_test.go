@@ -11,7 +11,6 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
-	"go.temporal.io/sdk/workflow"
 
 	"github.com/stepwell-flows/stepwell/workflows"
 )
@@ -33,7 +32,7 @@ func TestSavedHistoriesReplay(t *testing.T) {
 			require.NoError(t, err)
 			name := history.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetWorkflowType().GetName()
 			r := worker.NewWorkflowReplayer()
-			r.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: name})
+			workflows.Register(r, strings.TrimSuffix(name, ".shard"))
 			require.NoError(t, r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history))
 		})
 	}
