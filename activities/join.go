@@ -103,7 +103,7 @@ func (j *joinSource) call(ctx context.Context, def *flow.StepDef, state any) (er
 func (j *joinSource) source() flow.Source {
 	in := j.t.in.Join
 	src := flow.Source{
-		Schema: j.t.flow.Schema(), Store: j.t.store, Split: j.split, Len: in.Len, At: j.at, All: j.all, Failed: &j.err,
+		Schema: j.t.flow.Schema(), Store: j.t.store, Split: j.split, Len: in.Len, At: j.at, All: j.all, Failures: j.failures, Failed: &j.err,
 	}
 	if in.Branch {
 		src.Arms = j.t.flow.Arms(in.Shape)
@@ -254,6 +254,52 @@ func (j *joinSource) all(ctx context.Context) iter.Seq2[flow.Input, error] {
 			}
 		}
 	}
+}
+
+// failures yields the inputs that failed, and reads only what it must for that.
+func (j *joinSource) failures(ctx context.Context) iter.Seq2[flow.Input, error] {
+	in := j.t.in.Join
+	return func(yield func(flow.Input, error) bool) {
+		if in.Shard == 0 {
+			j.failed(ctx, in.Parts, yield)
+			return
+		}
+		for k := range (in.Len + in.Shard - 1) / in.Shard {
+			d, err := j.loadShard(ctx, k)
+			if err != nil {
+				yield(flow.Input{}, err)
+				return
+			}
+			if !j.failed(ctx, d.Items, yield) {
+				return
+			}
+			for _, b := range d.Batches {
+				if b.Failed == 0 {
+					continue
+				}
+				items, err := j.loadBatch(ctx, b)
+				if err != nil {
+					yield(flow.Input{}, err)
+					return
+				}
+				if !j.failed(ctx, items.Items, yield) {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (j *joinSource) failed(ctx context.Context, parts []records.Item, yield func(flow.Input, error) bool) bool {
+	for _, p := range parts {
+		if p.Outcome != records.Failed {
+			continue
+		}
+		if in, err := j.input(ctx, p); !yield(in, err) || err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (j *joinSource) parts(ctx context.Context, parts []records.Item, yield func(flow.Input, error) bool) bool {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,7 +88,7 @@ func replay(t *testing.T, name string, h *historypb.History) {
 	r := worker.NewWorkflowReplayer()
 	workflows.RegisterLimit(r)
 	if workflowType != activities.LimitType {
-		r.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: workflowType})
+		workflows.Register(r, strings.TrimSuffix(workflowType, ".shard"))
 	}
 	require.NoError(t, r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), h), name)
 	if !*update {
@@ -100,6 +101,56 @@ func replay(t *testing.T, name string, h *historypb.History) {
 	}
 	require.NoError(t, os.MkdirAll("../workflows/testdata", 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join("../workflows/testdata", name+".json"), b, 0o644))
+}
+
+// Shapes in shapes, shards and batches, a run that was resumed in the middle of them all.
+func TestHistoriesOfShapesReplay(t *testing.T) {
+	t.Parallel()
+	type state struct{ Item, Turn, Sum int }
+	var broken atomic.Bool
+	broken.Store(true)
+	add := func(_ context.Context, s *state) error { s.Sum += s.Item + 1; return nil }
+	sum := func(_ context.Context, s *state, in flow.Inputs[state]) error {
+		for _, one := range in.All() {
+			s.Sum += one.Sum
+		}
+		return nil
+	}
+	many := func(n int) func(*state) []int { return func(*state) []int { return make([]int, n) } }
+	bind := func(s *state, i int) { s.Item = i }
+	f := flow.New("ShapesFlow",
+		flow.Loop("turns", func(s *state) bool { return s.Turn < 2 },
+			flow.Step("turn", func(_ context.Context, s *state) error { s.Turn++; return nil }),
+			flow.Branch("both",
+				flow.Switch("odd", func(s *state) bool { return s.Turn%2 == 1 }, flow.Case(true, flow.Step("one", add))).Else(flow.Step("two", add)),
+				flow.Foreach("few", many(3), bind, flow.Step("item", add)).Join("few_sum", sum),
+			).Join("both_sum", sum),
+		),
+		flow.Foreach("many", many(210), bind, flow.Step("shard_item", func(ctx context.Context, s *state) error {
+			if broken.Load() && flow.Current(ctx).Index[0] == 205 {
+				return errors.New("not yet")
+			}
+			return add(ctx, s)
+		})).Join("many_sum", sum),
+		flow.Foreach("tiny", many(10), bind, flow.Step("batch_item", add)).With(flow.Fan{Batch: 4}).Join("tiny_sum", sum),
+	)
+	r := newRig(t, t.TempDir(), f)
+	run := r.run(f, nil)
+	require.Equal(t, records.StatusFailed, run.Status)
+	require.Equal(t, "shard_item[205]", run.Failure.Task, "%+v", run.Failure)
+	replay(t, "shapes-failed", r.history(run))
+
+	broken.Store(false)
+	run, _ = r.resume(f, stepwell.ResumeOptions{})
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	replay(t, "shapes-resumed", r.history(run))
+	for name, id := range map[string]string{"shard-resumed": workflows.ShardID(f.Name(), run.Run.Run, "many", nil, 0, 209), "shard-batches": workflows.ShardID(f.Name(), run.Run.Run, "tiny", nil, 0, 9)} {
+		replay(t, name, r.historyOf(id))
+	}
+	run = r.run(f, nil)
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	replay(t, "shapes-completed", r.history(run))
+	replay(t, "shard-completed", r.historyOf(workflows.ShardID(f.Name(), run.Run.Run, "many", nil, 0, 209)))
 }
 
 // A run of so many steps that the server asks it to leave its history behind, twice.

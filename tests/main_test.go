@@ -103,8 +103,13 @@ func (r *rig) wait(run *runs.Run) *runs.Run {
 // history reads a run's events, without those that continue-as-new left behind.
 func (r *rig) history(run *runs.Run) *historypb.History {
 	r.t.Helper()
+	return r.historyOf(run.WorkflowID)
+}
+
+func (r *rig) historyOf(workflowID string) *historypb.History {
+	r.t.Helper()
 	h := &historypb.History{}
-	iter := r.temporal.GetWorkflowHistory(r.t.Context(), run.WorkflowID, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	iter := r.temporal.GetWorkflowHistory(r.t.Context(), workflowID, "", false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for iter.HasNext() {
 		e, err := iter.Next()
 		require.NoError(r.t, err)

@@ -78,7 +78,7 @@ func (r *run) foreach(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.I
 	switch each := weight(&n.Nodes[0]); {
 	case f.list.Len == 0:
 	case f.batch() == 1 && f.list.Len <= s.budget/each:
-		inner.budget = max(1, s.budget/f.list.Len)
+		inner.budget = r.share(s.budget, f.list.Len)
 		if err := r.direct(ctx, inner, f, 0, f.list.Len, at, tolerate, p); err != nil {
 			return err
 		}
@@ -91,6 +91,10 @@ func (r *run) foreach(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.I
 	}
 	return r.step(ctx, s, n.Join, x, at, in)
 }
+
+// share is the part of a budget that each of n parts has. A few tasks are always cheaper here than in a workflow of their own;
+// should that be too many in all, the workflow continues as new.
+func (r *run) share(budget, n int) int { return max(min(r.limits.Tasks, 20), budget/n) }
 
 // direct runs items of a list in this workflow.
 func (r *run) direct(ctx workflow.Context, s *scope, f *fan, first, count int, at *records.Cursor, tolerate int, p *progress) error {

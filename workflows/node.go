@@ -186,7 +186,7 @@ func (r *run) branch(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.In
 			at.Parts = append(at.Parts, at.Start())
 		}
 	}
-	inner := &scope{r: r, parent: s, strict: true, budget: max(1, s.budget/len(n.Nodes))}
+	inner := &scope{r: r, parent: s, strict: true, budget: r.share(s.budget, len(n.Nodes))}
 	err := r.parts(ctx, inner, at.Parts, len(at.Parts), 0, func(ctx workflow.Context, i int) error {
 		return r.node(ctx, inner, &n.Nodes[i], x, at.Parts[i])
 	})

@@ -11,7 +11,6 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/worker"
-	"go.temporal.io/sdk/workflow"
 
 	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/workflows"
@@ -36,7 +35,7 @@ func TestSavedHistoriesReplay(t *testing.T) {
 			r := worker.NewWorkflowReplayer()
 			workflows.RegisterLimit(r)
 			if name != activities.LimitType {
-				r.RegisterWorkflowWithOptions(workflows.Run, workflow.RegisterOptions{Name: name})
+				workflows.Register(r, strings.TrimSuffix(name, ".shard"))
 			}
 			require.NoError(t, r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history))
 		})

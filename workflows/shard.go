@@ -77,7 +77,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	p.Items = in.Count
 
 	// What fails here is for the parent to judge: it knows how many failures are tolerated.
-	scope := &scope{r: r, parent: r.top, strict: in.Stop, budget: max(1, r.limits.Shard/min(in.Count, r.limits.Shard))}
+	scope := &scope{r: r, parent: r.top, strict: in.Stop, budget: r.share(r.limits.Shard, min(in.Count, r.limits.Shard))}
 	all := in.Count + 1
 	var err error
 	switch {
