@@ -26,6 +26,19 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 		}
 		doc.Reused[name] = origin.Run.Run
 	}
+	// What a shard or a batch ended with is of use only to a foreach that would do the same with its items.
+	plan.Walk(func(n flow.PlanNode) {
+		if n.Kind != flow.KindForeach {
+			return
+		}
+		was, ok := origin.Plan.Shape(n.Name)
+		for _, name := range (flow.Plan{Root: n.Nodes[0]}).Names() {
+			ok = ok && doc.Reused[name] != ""
+		}
+		if !ok || !sameGraph(was.Nodes, n.Nodes) {
+			delete(doc.Reused, n.Name)
+		}
+	})
 	s := &records.Seeker{Store: c.store, Run: doc, Fresh: true}
 	at := &records.Cursor{}
 	if _, err := s.SeekSound(ctx, plan.Root, nil, at); err != nil {
@@ -42,6 +55,16 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 }
 
 func hasName(plan flow.Plan, name string) bool { return slices.Contains(plan.Names(), name) }
+
+// sameGraph says that nodes are the same steps and shapes in the same order. Their policies may differ.
+func sameGraph(a, b []flow.PlanNode) bool {
+	return slices.EqualFunc(a, b, func(x, y flow.PlanNode) bool {
+		if (x.Join == nil) != (y.Join == nil) || x.Join != nil && x.Join.Name != y.Join.Name {
+			return false
+		}
+		return x.Kind == y.Kind && x.Name == y.Name && slices.Equal(x.Cases, y.Cases) && sameGraph(x.Nodes, y.Nodes)
+	})
+}
 
 // reused maps what the new run may take over to the run that has it.
 func reused(s *records.Seeker, plan flow.Plan, allowed map[string]string, origin string) map[string]string {

@@ -41,12 +41,8 @@ func (p Plan) After(step string) []string {
 		case KindLoop:
 			add(up.Nodes...) // the turns that follow
 		case KindBranch, KindForeach:
-			if up.Join == n {
-				break
-			}
-			add(*up.Join)
-			if up.Fan != nil && up.Fan.Batch > 1 {
-				names = append(names, up.Name) // its items are the unit that runs again
+			if up.Join != n {
+				add(*up.Join)
 			}
 		}
 	}
