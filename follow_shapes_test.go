@@ -285,3 +285,26 @@ func TestFanCountIsDue(t *testing.T) {
 	base.completed = 250
 	require.False(t, base.due(now.Add(time.Hour)), "nothing happened")
 }
+
+// TestFollowAFailedArm tells at once that one arm failed, though the other goes on.
+func TestFollowAFailedArm(t *testing.T) {
+	t.Parallel()
+	s := newShapeStage(t, flow.Fan{})
+	s.now("load", nil, nil)
+	c, out, _ := newOutputs()
+	s.run("numeric", "text")
+	done := s.follow(c)
+	wait(t, out, "text started")
+	f := &policies.Failure{Class: policies.Bug, Message: "boom", Step: "text", Task: "text", Attempt: 1, Time: time.Now()}
+	s.attempt(playedRun, "text", records.Attempt{Attempt: 1, Outcome: records.Failed, Started: time.Now(), Ended: time.Now(), Failure: f, CountsAsCodeFailure: true})
+	s.run("numeric")
+	wait(t, out, "text failed")
+	s.now("numeric", nil, nil)
+	wait(t, out, "numeric completed")
+	s.end(playedRun, records.End{Status: records.StatusFailed, Ended: time.Now(), Failure: f})
+	close(s.ended)
+	require.Equal(t, ExitFailed, exitCode(t.Context(), result1(t, done)))
+	require.Equal(t, 1, strings.Count(out.String(), "text failed"), out)
+	require.Contains(t, out.String(), ": boom (class Bug)")
+	require.NotContains(t, out.String(), "merge")
+}

@@ -24,8 +24,9 @@ type watch struct {
 	steps []watched
 	at    map[string]int // in steps, by name
 	// ahead is what finished tasks have decided about the shapes that follow them, turns the turns that loops have taken.
-	ahead flow.Ahead
-	turns map[string]int
+	ahead   flow.Ahead
+	turns   map[string]int
+	decided map[string]bool // splits that are decided on their own, by task
 	// tail shows the logs that the store has. The worker in this process shows its own.
 	tail   bool
 	looked bool
@@ -56,7 +57,7 @@ type watched struct {
 func (s watched) task() string { return flow.TaskName(s.name, s.index) }
 
 func newWatch(run *runs.Run, store *artifacts.Store, tail bool) *watch {
-	w := &watch{run: run, store: store, tail: tail, at: map[string]int{}, ahead: flow.Ahead{}, turns: map[string]int{}}
+	w := &watch{run: run, store: store, tail: tail, at: map[string]int{}, ahead: flow.Ahead{}, turns: map[string]int{}, decided: map[string]bool{}}
 	w.add(run.Plan.Root)
 	return w
 }
@@ -215,8 +216,13 @@ func (v *visit) task(name string) (*runs.Task, error) {
 
 // decide looks at a split that is decided on its own. Nobody is told of it.
 func (v *visit) decide(n *flow.PlanNode, x flow.Index) (bool, error) {
-	t, err := v.task(flow.TaskName(n.Name, x))
-	return err == nil && t != nil && t.Record != nil, err
+	name := flow.TaskName(n.Name, x)
+	if v.decided[name] {
+		return true, nil
+	}
+	t, err := v.task(name)
+	v.decided[name] = err == nil && t != nil && t.Record != nil
+	return v.decided[name], err
 }
 
 func (v *visit) step(n *flow.PlanNode, x flow.Index) (done bool, _ error) {

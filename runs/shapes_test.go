@@ -411,13 +411,15 @@ func TestNested(t *testing.T) {
 	require.ErrorContains(t, err, "has 2 items there")
 }
 
-// TestRunningForeach has tasks in the run's workflow and in a part of it, tasks that failed for good and that are tried again.
+// TestRunningForeach has tasks in the run's workflow and in a part of it, tasks that failed for good, that are tried again and
+// that are about to be caught.
 func TestRunningForeach(t *testing.T) {
 	t.Parallel()
 	l := newGridLab(t, grid(flow.Fan{}))
 	l.did("r1", "merge", nil, items(1000))
 	l.did("r1", "fit", flow.Index{0}, nil)
 	l.tried("r1", "fit", flow.Index{1}, records.Attempt{Outcome: records.Failed, Failure: failed("fit", flow.Index{1}, 1), CountsAsCodeFailure: true})
+	l.tried("r1", "score", flow.Index{1}, records.Attempt{Outcome: records.Failed, Failure: failed("score", flow.Index{1}, 1), CountsAsCodeFailure: true})
 	l.tried("r1", "fit", flow.Index{2}, records.Attempt{Outcome: records.Failed, Delay: time.Minute, CountsAsCodeFailure: true})
 	late := failed("fit", flow.Index{3}, 2) // its worker told nothing
 	d := records.Shard{Flow: "Grid", Run: "r1", Foreach: "grid", First: 0, Count: 500, Items: []records.Item{{Index: 3, Outcome: records.Failed, Failure: late}}}
@@ -444,12 +446,12 @@ func TestRunningForeach(t *testing.T) {
 	require.NoError(t, err)
 	fit, err := run.Step(t.Context(), "fit")
 	require.NoError(t, err)
-	require.Equal(t, runs.Counts{Total: 1000, Completed: 1, Failed: 2, Running: 3}, fit.Counts)
+	require.Equal(t, runs.Counts{Total: 1000, Completed: 1, Failed: 1, Running: 4}, fit.Counts)
 	require.Equal(t, runs.Running, fit.State)
 	require.EqualValues(t, 21, server.calls.Load(), "the run, and twenty of its fifty parts")
-	require.Equal(t, []string{"fit[0] completed", "fit[1] failed", "fit[2] running", "fit[3] failed", "fit[7] running", "fit[700] running"}, names(t, fit))
+	require.Equal(t, []string{"fit[0] completed", "fit[1] running", "fit[2] running", "fit[3] failed", "fit[7] running", "fit[700] running"}, names(t, fit))
 	for task, want := range map[string]runs.State{
-		"fit[0]": runs.Completed, "fit[1]": runs.Failed, "fit[2]": runs.Running, "fit[3]": runs.Failed, "fit[7]": runs.Running, "fit[700]": runs.Running, "fit[800]": runs.NotStarted,
+		"fit[0]": runs.Completed, "fit[1]": runs.Running, "score[1]": runs.Failed, "fit[2]": runs.Running, "fit[3]": runs.Failed, "fit[7]": runs.Running, "fit[700]": runs.Running, "fit[800]": runs.NotStarted,
 	} {
 		got, err := run.Task(t.Context(), task)
 		require.NoError(t, err)
@@ -457,5 +459,5 @@ func TestRunningForeach(t *testing.T) {
 	}
 	f, err := run.Foreach(t.Context(), "grid")
 	require.NoError(t, err)
-	require.Equal(t, []int{1000, 0, 2, 4}, []int{f.Items, f.Completed, f.Failed, f.Running})
+	require.Equal(t, []int{1000, 0, 2, 5}, []int{f.Items, f.Completed, f.Failed, f.Running})
 }

@@ -179,8 +179,8 @@ func (in *reading) settle(ctx context.Context, s *taskSet) error {
 			e.state = shortFailed
 		default:
 			e.state = shortRunning
-			if ledgers++; ledgers > manyLedgers {
-				continue
+			if ledgers++; ledgers > manyLedgers || catches {
+				continue // what the catch function made of it, no ledger tells
 			}
 			spent, _, err := r.spent(ctx, s.at.Name, e.x)
 			if err != nil {

@@ -398,7 +398,11 @@ func TestLimiterStopsAtItsTurn(t *testing.T) {
 			}
 			return nil
 		})
-		return nil
+		release, failed := l.acquire(ctx, policies.Limit{Key: "key", Max: 1}, "next", nil)
+		if failed == nil {
+			release()
+		}
+		return failed
 	}))
 	require.ErrorIs(t, err, errStopped)
 	require.True(t, e.limits["key"].empty())

@@ -89,7 +89,9 @@ func (e *limitEnv) send(d time.Duration, m activities.LimitMessage) {
 	if m.First == "" {
 		m.First = m.Run
 	}
-	m.Workflow = "flow/" + m.First
+	if m.Workflow == "" {
+		m.Workflow = "flow/" + m.First
+	}
 	e.at(d, func() { e.SignalWorkflow(activities.LimitSignal, m) })
 }
 
@@ -207,7 +209,13 @@ func TestLimitKnowsAWorkflowThatWasReset(t *testing.T) {
 			e := newLimitEnv(t)
 			e.ask(1*second, 1, "a", "1", "2")
 			e.ask(2*second, 1, "b", "1")
-			e.at(10*second, func() { e.reset["a"] = "a2" })
+			e.at(10*second, func() {
+				if asks { // the server need not know where it went
+					e.dead["a"] = true
+				} else {
+					e.reset["a"] = "a2"
+				}
+			})
 			again := activities.LimitMessage{Max: 1, First: "a", Holder: activities.Holder{Run: "a2"}}
 			want := []string{"1s a/1", "1m0s a2/1", "1m20s a2/2", "1m30s b/1"}
 			if asks {
@@ -238,6 +246,33 @@ func TestLimitTellsAgain(t *testing.T) {
 	e.run(activities.LimitInput{})
 	require.NoError(t, e.GetWorkflowError())
 	require.Equal(t, []string{"1m0s a/1"}, e.told)
+
+	e = newLimitEnv(t)
+	e.deaf = 5
+	e.ask(1*second, 1, "a", "1")
+	e.free(10*second, "a", "1") // it gave up
+	e.ask(20*second, 1, "b", "1")
+	e.free(30*second, "b", "1")
+	e.run(activities.LimitInput{})
+	require.NoError(t, e.GetWorkflowError())
+	require.Equal(t, []string{"20s b/1"}, e.told)
+}
+
+// The run that a workflow continues as has tasks of the same names, and so has a later run with the workflow's id.
+func TestLimitTellsRunsOfOneWorkflowApart(t *testing.T) {
+	t.Parallel()
+	e := newLimitEnv(t)
+	for i, run := range []string{"old", "new"} {
+		m := activities.LimitMessage{Max: 2, Holder: activities.Holder{Workflow: "w", Run: run}, Ask: []string{"1"}}
+		e.send(time.Duration(i+1)*second, m)
+		m.Ask, m.Free = nil, m.Ask
+		e.send(time.Duration(i+5)*second, m)
+	}
+	e.ask(3*second, 2, "next", "1")
+	e.free(10*second, "next", "1")
+	e.run(activities.LimitInput{})
+	require.NoError(t, e.GetWorkflowError())
+	require.Equal(t, []string{"1s old/1", "2s new/1", "5s next/1"}, e.told)
 }
 
 func TestLimitContinuesAsNewWithItsState(t *testing.T) {
