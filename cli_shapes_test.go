@@ -77,7 +77,7 @@ func newShapes(t *testing.T) *station {
 
 	s.start(carriedRun, at("13:00:00.000"), func(r *records.Run) {
 		r.Origin, r.Root = strictRun, strictRun
-		r.Reused = map[string]string{"load": strictRun, "numeric": strictRun, "text": strictRun, "merge": strictRun, "fit": strictRun, "score": strictRun, "grid": strictRun}
+		r.Reused = map[string]string{"load": strictRun, "numeric": strictRun, "text": strictRun, "merge": strictRun, "fit": strictRun, "score": strictRun, records.ItemsKey("grid"): strictRun}
 	})
 	for _, i := range []int{9, 10, 20, 25, 26} {
 		s.node(carriedRun, "fit", flow.Index{i}, "13:00:10.000", nil)

@@ -35,8 +35,8 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 		for _, name := range (flow.Plan{Root: n.Nodes[0]}).Names() {
 			ok = ok && doc.Reused[name] != ""
 		}
-		if !ok || !sameGraph(was.Nodes, n.Nodes) {
-			delete(doc.Reused, n.Name)
+		if ok && sameGraph(was.Nodes, n.Nodes) {
+			doc.Reused[records.ItemsKey(n.Name)] = origin.Run.Run
 		}
 	})
 	s := &records.Seeker{Store: c.store, Run: doc, Fresh: true}
@@ -86,8 +86,13 @@ func reused(s *records.Seeker, plan flow.Plan, allowed map[string]string, origin
 		if !joined && !underWay(s, n) {
 			return
 		}
-		inside := flow.Plan{Root: n.Nodes[0]}
-		for _, name := range append(inside.Names(), n.Name) {
+		names := []string{records.ItemsKey(n.Name)}
+		(flow.Plan{Root: n.Nodes[0]}).Walk(func(c flow.PlanNode) {
+			if names = append(names, c.Name); c.Kind == flow.KindForeach {
+				names = append(names, records.ItemsKey(c.Name))
+			}
+		})
+		for _, name := range names {
 			if _, ok := allowed[name]; ok {
 				if _, has := out[name]; !has {
 					out[name] = origin
@@ -126,7 +131,7 @@ func (c *Client) planSteps(ctx context.Context, p *ResumePlan, s *records.Seeker
 		switch {
 		case name == from:
 			line.Why = "asked for with --step"
-		case fan && p.doc.Reused[name] != "":
+		case fan && takesItems(plan, p.doc, name):
 			var err error
 			if line, err = c.planItems(ctx, s, plan, name, line, p.doc, count); err != nil {
 				return err
@@ -153,6 +158,16 @@ func (c *Client) planSteps(ctx context.Context, p *ResumePlan, s *records.Seeker
 		p.Steps = append(p.Steps, line)
 	}
 	return nil
+}
+
+// takesItems says that items of the foreach around a step are taken over.
+func takesItems(plan flow.Plan, doc records.Run, step string) bool {
+	for _, n := range plan.Around(step) {
+		if n.Kind == flow.KindForeach && n.Fan.Batch > 1 {
+			return doc.Reused[records.ItemsKey(n.Name)] != ""
+		}
+	}
+	return doc.Reused[step] != ""
 }
 
 // why says why a task is not finished.

@@ -224,7 +224,7 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 	}
 	if in.Look {
 		s := records.Seeker{Store: b.store, Run: b.run, Fresh: true}
-		chain, err := s.Chain(ctx, in.Foreach)
+		chain, err := s.Chain(ctx, records.ItemsKey(in.Foreach))
 		if err != nil {
 			return out, false, err
 		}

@@ -60,7 +60,7 @@ func (a *Activities) look(ctx context.Context, in LookInput) (LookResult, error)
 // was cut otherwise is no help.
 func (a *Activities) lookShards(ctx context.Context, run records.Run, in LookInput) ([]records.ShardEnd, error) {
 	s := records.Seeker{Store: a.store, Run: run}
-	chain, err := s.Chain(ctx, in.Foreach)
+	chain, err := s.Chain(ctx, records.ItemsKey(in.Foreach))
 	if err != nil {
 		return nil, err
 	}

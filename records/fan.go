@@ -119,6 +119,9 @@ type Batch struct {
 	Tally
 }
 
+// ItemsKey is the key in [Run.Reused] of the shards and batches of a foreach, which can be taken over as wholes.
+func ItemsKey(foreach string) string { return foreach + "[]" }
+
 // FanPrefix is the folder of what the items of a foreach ended with.
 func FanPrefix(flowName, run, foreach string, x flow.Index) string {
 	return taskPrefix(flowName, run, "fans", foreach) + x.Key() + "/"

@@ -1,7 +1,6 @@
 package runs
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,7 +18,7 @@ func (r *Run) owners(ctx context.Context, p *place) iter.Seq2[string, error] {
 	return func(yield func(string, error) bool) {
 		from := func(reused map[string]string) string {
 			if f := p.batch(); f != nil {
-				return cmp.Or(reused[p.Name], reused[f.Name])
+				return reused[records.ItemsKey(f.Name)]
 			}
 			return reused[p.Name]
 		}

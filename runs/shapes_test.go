@@ -358,7 +358,7 @@ func TestBatches(t *testing.T) {
 
 	// The resume runs again what did not end well, and other batches than the first run had.
 	l.begin("r2", func(r *records.Run) {
-		r.Origin, r.Reused = "r1", map[string]string{"merge": "r1", "fit": "r1", "score": "r1"}
+		r.Origin, r.Reused = "r1", map[string]string{"merge": "r1", "fit": "r1", "score": "r1", records.ItemsKey("grid"): "r1"}
 	})
 	l.batch("r2", 4, good, good)
 	l.batch("r2", 7, good)
