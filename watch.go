@@ -198,6 +198,9 @@ func (v *visit) line(name string, x flow.Index) *watched {
 
 // task reads a task, nil when it has not begun.
 func (v *visit) task(name string) (*runs.Task, error) {
+	if t := v.run.PendingTask(name); t != nil {
+		return t, nil
+	}
 	t, err := v.run.Task(v.ctx, name)
 	if errors.Is(err, runs.ErrNotFound) {
 		return nil, nil // a turn that has not begun
