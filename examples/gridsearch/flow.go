@@ -11,7 +11,7 @@ import (
 
 // State is what the steps share.
 type State struct {
-	Seed      int     `param:"seed" default:"42" help:"seed of the data"`
+	Seed      int     `param:"seed" default:"2" help:"seed of the data"`
 	Rows      int     `param:"rows" default:"300" help:"how many days of data"`
 	ShipBelow float64 `param:"ship_below" default:"3.5" help:"ship the model if its error on the test rows is below this, in MW"`
 

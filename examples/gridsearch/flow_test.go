@@ -102,7 +102,7 @@ func TestCard(t *testing.T) {
 	s := end(t, r)
 	page, err := step(t, r, "summarize").Task.Card(t.Context(), "default")
 	require.NoError(t, err)
-	for _, want := range []string{s.Verdict, s.Best.String(), "<svg", "too close to singular", "16 neighbours"} {
+	for _, want := range []string{s.Verdict, s.Best.String(), "<svg", "too close to singular", "nearest 16"} {
 		require.Contains(t, string(page), want)
 	}
 }

@@ -50,7 +50,7 @@ type Candidate struct {
 // String is for people.
 func (c Candidate) String() string {
 	if c.Neighbours > 0 {
-		return fmt.Sprintf("%d neighbours", c.Neighbours)
+		return fmt.Sprintf("nearest %d", c.Neighbours)
 	}
 	return fmt.Sprintf("degree %d, penalty %.3g", c.Degree, c.Penalty)
 }

@@ -38,9 +38,10 @@ func summarize(ctx context.Context, s *State) error {
 	card := flow.Card(ctx)
 	card.Append(
 		cards.Markdown("**"+s.Verdict+"**"),
-		cards.ValueBox{Label: "Error on test rows", Value: fmt.Sprintf("%.2f MW", s.TestLoss), Note: fmt.Sprintf("to ship: below %.2f MW", s.ShipBelow)},
+		cards.ValueBox{Label: "Error on test rows, MW", Value: fmt.Sprintf("%.2f", s.TestLoss), Note: fmt.Sprintf("to ship: below %.2f", s.ShipBelow)},
 		cards.ValueBox{Label: "Candidates", Value: len(scores) + len(failed), Note: fmt.Sprintf("%d could not be fitted", len(failed))},
-		cards.ValueBox{Label: "Turns of tuning", Value: len(s.Path), Note: fmt.Sprintf("error on validation rows: %.3f MW", s.BestLoss)},
+		cards.ValueBox{Label: "Turns of tuning", Value: len(s.Path), Note: fmt.Sprintf("error on validation rows: %.3f", s.BestLoss)},
+		cards.Markdown("Errors are roots of mean squared errors. The noise of the data alone makes one of 3 MW."),
 		cards.Plot{Title: "The best of the grids", XLabel: "error on the validation rows, MW", Layers: []cards.Layer{bars}},
 		cards.Plot{
 			Title: "The model and the test rows", XLabel: "temperature, °C", YLabel: "demand, MW",
