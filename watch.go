@@ -3,6 +3,7 @@ package stepwell
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -209,9 +210,7 @@ func (v *visit) task(name string) (*runs.Task, error) {
 		return nil, err
 	}
 	if t.Record != nil {
-		for shape, d := range t.Record.Ahead {
-			v.ahead[shape] = d
-		}
+		maps.Copy(v.ahead, t.Record.Ahead)
 		v.splitEnded = t.Record.Ended
 	}
 	return t, nil

@@ -312,11 +312,10 @@ func (t *Task) Explain(ctx context.Context) error {
 		return nil
 	}
 	attempts, err := records.Attempts(ctx, t.run.reader.store, t.run.Flow, t.Owner, t.Step, t.Index)
-	if err != nil || len(attempts) == 0 {
-		return err
+	if n := len(attempts); n > 0 {
+		t.Failure = attempts[n-1].Failure
 	}
-	t.Failure = attempts[len(attempts)-1].Failure
-	return nil
+	return err
 }
 
 // shardFailures reads why items failed from the shards of a foreach in this run, by the names of the tasks.
