@@ -308,12 +308,13 @@ const manyFailures = 200
 
 // Explain finds out why a failed task failed, if it is not known, from its ledger.
 func (t *Task) Explain(ctx context.Context) error {
-	if t.Failure != nil || t.State != Failed {
-		return nil
-	}
-	attempts, err := records.Attempts(ctx, t.run.reader.store, t.run.Flow, t.Owner, t.Step, t.Index)
-	if n := len(attempts); n > 0 {
-		t.Failure = attempts[n-1].Failure
+	var err error
+	if t.State == Failed && t.Failure == nil {
+		var attempts []records.Attempt
+		attempts, err = records.Attempts(ctx, t.run.reader.store, t.run.Flow, t.Owner, t.Step, t.Index)
+		if n := len(attempts); n > 0 {
+			t.Failure = attempts[n-1].Failure
+		}
 	}
 	return err
 }
