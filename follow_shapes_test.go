@@ -300,6 +300,7 @@ func TestFollowAFailedArm(t *testing.T) {
 	s.run("numeric")
 	wait(t, out, "text failed")
 	s.now("numeric", nil, nil)
+	s.run()
 	wait(t, out, "numeric completed")
 	s.end(playedRun, records.End{Status: records.StatusFailed, Ended: time.Now(), Failure: f})
 	close(s.ended)

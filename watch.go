@@ -3,6 +3,7 @@ package stepwell
 import (
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -198,6 +199,9 @@ func (v *visit) line(name string, x flow.Index) *watched {
 
 // task reads a task, nil when it has not begun.
 func (v *visit) task(name string) (*runs.Task, error) {
+	if t := v.run.PendingTask(name); t != nil {
+		return t, nil
+	}
 	t, err := v.run.Task(v.ctx, name)
 	if errors.Is(err, runs.ErrNotFound) {
 		return nil, nil // a turn that has not begun
@@ -206,9 +210,7 @@ func (v *visit) task(name string) (*runs.Task, error) {
 		return nil, err
 	}
 	if t.Record != nil {
-		for shape, d := range t.Record.Ahead {
-			v.ahead[shape] = d
-		}
+		maps.Copy(v.ahead, t.Record.Ahead)
 		v.splitEnded = t.Record.Ended
 	}
 	return t, nil

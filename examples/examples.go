@@ -4,8 +4,12 @@ package examples
 import (
 	"github.com/stepwell-flows/stepwell/examples/failurehandling"
 	"github.com/stepwell-flows/stepwell/examples/flightdelay"
+	"github.com/stepwell-flows/stepwell/examples/geocode"
+	"github.com/stepwell-flows/stepwell/examples/gridsearch"
 	"github.com/stepwell-flows/stepwell/flow"
 )
 
 // Flows returns all example flows.
-func Flows() []*flow.Flow { return []*flow.Flow{failurehandling.Flow(), flightdelay.Flow()} }
+func Flows() []*flow.Flow {
+	return []*flow.Flow{failurehandling.Flow(), flightdelay.Flow(), gridsearch.Flow(), geocode.Flow()}
+}

@@ -8,12 +8,20 @@ import (
 	"github.com/stepwell-flows/stepwell/records"
 )
 
-// Pending is what Temporal says of the tasks that the run's own workflow runs, by their names. Tasks that run in child workflows
-// are not among them.
-func (r *Run) Pending() map[string]Pending {
+// PendingTask is a task of the run's own workflow that had not ended when the run was read or refreshed, nil if it is none of
+// them. Nothing is read for it.
+func (r *Run) PendingTask(name string) *Task {
+	step, x, err := flow.ParseTaskName(name)
+	if err != nil {
+		return nil
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.pending.own
+	p, ok := r.pending.own[name]
+	if !ok {
+		return nil
+	}
+	return &Task{Step: step, Index: x, State: Running, Owner: r.Run.Run, Pending: &p, run: r}
 }
 
 // CountItems counts the items of a foreach that have ended so far, for whoever looks again and again: from the keys of the records

@@ -72,26 +72,6 @@ func (p *place) batch() *place {
 	return nil
 }
 
-// foreach is the outermost foreach that the node is in, nil if there is none.
-func (p *place) foreach() *place {
-	for _, s := range p.around {
-		if s.Kind == flow.KindForeach {
-			return s
-		}
-	}
-	return nil
-}
-
-// within reports whether the node is in the shape.
-func (p *place) within(shape *place) bool {
-	for ; p != nil; p = p.parent {
-		if p == shape {
-			return true
-		}
-	}
-	return false
-}
-
 // certain reports whether every item or turn of what is innermost around the node, or the whole run, comes to it.
 func (p *place) certain() bool {
 	for up := p.parent; up != nil && up.Kind != flow.KindForeach && up.Kind != flow.KindLoop; up = up.parent {
@@ -154,8 +134,8 @@ func (p *place) last() (lasts []*place, empty bool) {
 		}
 		return lasts, empty
 	default:
-		for k := len(p.nodes) - 1; k >= 0; k-- {
-			l, none := p.nodes[k].last()
+		for _, n := range slices.Backward(p.nodes) {
+			l, none := n.last()
 			if lasts = append(lasts, l...); !none {
 				return lasts, false
 			}

@@ -66,7 +66,7 @@ func (r *Run) reusedBy(ctx context.Context, run string) (map[string]string, erro
 
 // record reads a task's record from the run that has it. It is [artifacts.ErrNotFound] when the task is not finished.
 func (r *Run) record(ctx context.Context, p *place, x flow.Index) (records.Ref, *records.Task, error) {
-	missing := error(artifacts.ErrNotFound)
+	missing := artifacts.ErrNotFound
 	for owner, err := range r.owners(ctx, p) {
 		if err != nil {
 			return records.Ref{}, nil, err

@@ -457,6 +457,8 @@ func TestRunningForeach(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, got.State, task)
 	}
+	require.Equal(t, runs.Running, run.PendingTask("fit[7]").State)
+	require.Nil(t, run.PendingTask("fit[700]"), "it is in a child workflow")
 	f, err := run.Foreach(t.Context(), "grid")
 	require.NoError(t, err)
 	require.Equal(t, []int{1000, 0, 2, 5}, []int{f.Items, f.Completed, f.Failed, f.Running})

@@ -308,15 +308,15 @@ const manyFailures = 200
 
 // Explain finds out why a failed task failed, if it is not known, from its ledger.
 func (t *Task) Explain(ctx context.Context) error {
-	if t.Failure != nil || t.State != Failed {
-		return nil
+	var err error
+	if t.State == Failed && t.Failure == nil {
+		var attempts []records.Attempt
+		attempts, err = records.Attempts(ctx, t.run.reader.store, t.run.Flow, t.Owner, t.Step, t.Index)
+		if n := len(attempts); n > 0 {
+			t.Failure = attempts[n-1].Failure
+		}
 	}
-	attempts, err := records.Attempts(ctx, t.run.reader.store, t.run.Flow, t.Owner, t.Step, t.Index)
-	if err != nil || len(attempts) == 0 {
-		return err
-	}
-	t.Failure = attempts[len(attempts)-1].Failure
-	return nil
+	return err
 }
 
 // shardFailures reads why items failed from the shards of a foreach in this run, by the names of the tasks.

@@ -197,7 +197,7 @@ func TestTimeoutOnEveryGraph(t *testing.T) {
 
 // sample is all steps in the test environment, and some of them, with the first and the last, on the server.
 func sample(w world, all []string) []string {
-	const some = 5
+	const some = 4
 	if _, ok := w.(*deployment); !ok || len(all) <= some {
 		return all
 	}

@@ -389,6 +389,27 @@ func TestFirstFailureIsNamed(t *testing.T) {
 	})
 }
 
+// All tasks that failed are counted, however deep they are.
+func TestOtherFailuresAreCounted(t *testing.T) {
+	t.Parallel()
+	everywhere(t, func(t *testing.T, w world) {
+		all := flow.Fan{OnFailure: flow.FinishAll}
+		p := &plot{}
+		f := flow.New("OtherFailures",
+			p.join(flow.Foreach("x", over("ab"), bindX,
+				p.join(flow.Branch("arms",
+					p.join(flow.Foreach("y", over("cde"), bindY, p.step("inner", nil)).With(all), "join_y", nil),
+					p.step("arm", nil),
+				), "join_arms", nil),
+			).With(all), "join_x", nil),
+		)
+		p.failing(func(i flow.Info) bool { return i.Step == "inner" })
+		run := failed(t, w.run(t, f, options{}))
+		require.Equal(t, "inner", run.Failure.Step)
+		require.Equal(t, 5, run.Failure.Others)
+	})
+}
+
 // With FinishAll, every item runs to its end before the foreach fails.
 func TestFinishAll(t *testing.T) {
 	t.Parallel()
