@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,8 @@ type attempt struct {
 	def   *flow.StepDef
 	in    StepInput
 	catch bool
+	// batched says that the log is shared with other items.
+	batched bool
 
 	run     records.Run
 	spec    policies.Spec
@@ -207,8 +210,12 @@ func (t *attempt) load(ctx context.Context) (state any, prev map[string]artifact
 	return state, prev, parents, nil
 }
 
-// badInput keeps an unavailable store apart from data that another attempt would find just as bad.
+// badInput keeps an unavailable store, and author's code that panicked, apart from data that another attempt would find just as
+// bad.
 func badInput(err error) error {
+	if f, ok := errors.AsType[*policies.Failure](err); ok {
+		return f
+	}
 	if errors.Is(err, artifacts.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
@@ -252,7 +259,7 @@ func (t *attempt) call(ctx context.Context, state any, join *joinSource) (*polic
 		defer stop()
 	}
 	done := t.goCall(flow.NewContext(run, flow.Runtime{
-		Info: t.info(), Log: t.log.logger, Card: &t.card, Progress: t.beat.progress,
+		Info: t.info(), Log: t.logger(), Card: &t.card, Progress: t.beat.progress,
 	}), state, join)
 
 	stop := activity.GetWorkerStopChannel(ctx)
@@ -283,6 +290,14 @@ func (t *attempt) call(ctx context.Context, state any, join *joinSource) (*polic
 		t.log.logger.Warn("the step did not return after its context was cancelled and was left behind", "cause", context.Cause(run))
 		return t.ended(run, outcome{err: context.Cause(run)})
 	}
+}
+
+// logger is what the author's code logs to. In a batch the lines say whose they are.
+func (t *attempt) logger() *slog.Logger {
+	if t.batched {
+		return t.log.logger.With("task", t.info().Task)
+	}
+	return t.log.logger
 }
 
 // goCall calls the author's function in a goroutine, asks it about the shapes that follow, and sends how it ended.

@@ -103,7 +103,7 @@ func (b *batch) node(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 // attemptOf is an attempt of a step for an item.
 func (b *batch) attemptOf(def *flow.StepDef, x flow.Index, tried int) *attempt {
 	t := &attempt{
-		Activities: b.Activities, flow: b.flow, def: def, run: b.run, log: b.log,
+		Activities: b.Activities, flow: b.flow, def: def, run: b.run, log: b.log, batched: true,
 		number: tried + 1, worker: b.options.Worker, started: b.options.Now(),
 		in: StepInput{Flow: b.in.Flow, Run: b.in.Run, Step: b.in.Foreach, Index: x},
 	}

@@ -3,6 +3,7 @@ package flow
 import (
 	"context"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/policies"
@@ -171,7 +172,9 @@ func (f *Flow) Bind(ctx context.Context, items *Items, foreach string, i int, st
 	if err != nil {
 		return err
 	}
-	s.bind(state, item)
+	if err := guard(func() { s.bind(state, item) }); err != nil {
+		return err
+	}
 	after, err := f.paramEntries(state)
 	if err != nil {
 		return err
@@ -182,6 +185,17 @@ func (f *Flow) Bind(ctx context.Context, items *Items, foreach string, i int, st
 			return policies.WithClass(err, policies.Permanent)
 		}
 	}
+	return nil
+}
+
+// guard calls author's code and returns its panic as a failure.
+func guard(call func()) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = policies.PanicFailure(v, debug.Stack())
+		}
+	}()
+	call()
 	return nil
 }
 

@@ -42,6 +42,8 @@ type Tally struct {
 	Completed int `json:"completed"`
 	Caught    int `json:"caught,omitempty"`
 	Failed    int `json:"failed,omitempty"`
+	// Others counts the tasks that failed along with those that the failed items tell of.
+	Others int `json:"others,omitempty"`
 	// Failure is the failure that was counted first.
 	Failure *policies.Failure `json:"failure,omitempty"`
 }
@@ -56,6 +58,9 @@ func (t *Tally) Add(i Item) {
 		t.Caught++
 	case Failed:
 		t.Failed++
+		if i.Failure != nil {
+			t.Others += i.Failure.Others
+		}
 		t.first(i.Failure)
 	}
 }
@@ -65,6 +70,7 @@ func (t *Tally) Merge(o Tally) {
 	t.Completed += o.Completed
 	t.Caught += o.Caught
 	t.Failed += o.Failed
+	t.Others += o.Others
 	t.first(o.Failure)
 }
 
@@ -77,7 +83,7 @@ func (t *Tally) Err() error {
 	if t.Failure != nil {
 		f = *t.Failure
 	}
-	f.Others += t.Failed - 1
+	f.Others = t.Failed - 1 + t.Others
 	return &f
 }
 

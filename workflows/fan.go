@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
@@ -357,7 +358,7 @@ func (r *run) batch(ctx workflow.Context, in activities.BatchInput) (records.Bat
 	name := activities.BatchName(in.Foreach, in.Index, in.First, in.Count)
 	// The batch itself decides what is tried again and when.
 	o := policies.NewSpec(nil, nil, nil).ActivityOptions(r.defaults)
-	o.RetryPolicy.MaximumAttempts = 0
+	o.RetryPolicy.MaximumAttempts = math.MaxInt32
 	o.ActivityID, o.Summary = name, fmt.Sprintf("items %d to %d", in.First, in.First+in.Count-1)
 	var out records.Batch
 	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.BatchType(in.Flow, in.Foreach), in).Get(ctx, &out)
