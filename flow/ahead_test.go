@@ -7,6 +7,7 @@ import (
 	"iter"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
@@ -153,7 +154,7 @@ func TestAheadErrors(t *testing.T) {
 	got, err = f.Ahead(t.Context(), memory(), "e", &script{})
 	require.EqualError(t, err, `items of foreach "f": boom`)
 	require.ErrorIs(t, err, boom)
-	require.EqualValues(t, 30e9, policies.Classify(err).RetryAfter, "what the author's error says is kept")
+	require.Equal(t, 30*time.Second, policies.Classify(err).RetryAfter, "what the author's error says is kept")
 	require.Nil(t, got)
 
 	_, err = f.Ahead(t.Context(), memory(), "nobody", &script{})
