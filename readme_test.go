@@ -21,6 +21,14 @@ func TestReadme(t *testing.T) {
 	test, err := os.ReadFile("examples/hello/main_test.go")
 	require.NoError(t, err)
 	require.Contains(t, string(readme), string(test[strings.Index(string(test), "func TestHello"):]), "copy the test of examples/hello into README.md")
+	geocode, err := os.ReadFile("examples/geocode/flow.go")
+	require.NoError(t, err)
+	for _, block := range []string{"flow.Foreach(", "func collect("} {
+		_, shown, ok := strings.Cut(string(readme), "```go\n"+block)
+		require.True(t, ok)
+		shown, _, _ = strings.Cut(shown, "\n```\n")
+		require.Contains(t, flush(string(geocode)), flush(block+shown), "copy it from examples/geocode/flow.go into README.md")
+	}
 	ci, err := os.ReadFile(".ci/run")
 	require.NoError(t, err)
 	const command = "\ngo test ./...\n"

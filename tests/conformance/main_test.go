@@ -17,6 +17,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/worker"
 
 	"github.com/stepwell-flows/stepwell"
 	"github.com/stepwell-flows/stepwell/artifacts"
@@ -30,6 +31,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Workers forget workflows, so that each workflow task replays the history from its beginning: whatever is not deterministic in
+	// the workflow code shows on every graph.
+	worker.SetStickyWorkflowCacheSize(0)
 	idle := flow.New("Idle", flow.Step("idle", func(context.Context, *struct{}) error { return nil }))
 	testserver.Main(m, stepwell.App{Flows: []*flow.Flow{idle}, Dev: devserver.Start})
 }
