@@ -93,17 +93,17 @@ func TestRecursion(t *testing.T) {
 	})
 }
 
-// A hundred turns are no special case, and each has its record.
+// Fifty turns are no special case, and each has its record.
 func TestManyTurns(t *testing.T) {
 	t.Parallel()
 	both(t, func(t *testing.T, w world) {
 		f := recursiveSwitch().build(&plot{})
-		run := w.run(t, f, options{params: map[string]string{"limit": "100"}})
+		run := w.run(t, f, options{params: map[string]string{"limit": "50"}})
 		s := final[state](t, run, f)
-		require.Equal(t, 100, s.Count)
-		count, err := runs.Load[int](t.Context(), task(t, run, "loop_step[57]"), "Count")
+		require.Equal(t, 50, s.Count)
+		count, err := runs.Load[int](t.Context(), task(t, run, "loop_step[37]"), "Count")
 		require.NoError(t, err)
-		require.Equal(t, 58, count)
+		require.Equal(t, 38, count)
 	})
 }
 
