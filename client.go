@@ -185,9 +185,12 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *records.Curso
 		Version: workflows.InputVersion, Plan: doc.Plan, Run: doc.Run, Prepared: true,
 		Defaults: policies.Defaults{Heartbeat: c.options.Heartbeat}, Start: at, MaxParallel: doc.MaxParallel,
 	}
+	limits := workflows.Limits{}
 	if c.options.Slots > 0 {
-		in.Limits = &workflows.Limits{Shards: 2, Window: c.options.Slots}
+		limits.Shards, limits.Window = 2, c.options.Slots
 	}
+	limits = limits.WithDefaults() // which may be others by the time that the run is replayed
+	in.Limits = &limits
 	o := client.StartWorkflowOptions{
 		ID:                       doc.WorkflowID,
 		TaskQueue:                c.options.TaskQueue,

@@ -148,6 +148,8 @@ func (c *Client) planSteps(ctx context.Context, p *ResumePlan, s *records.Seeker
 			line.From, line.Digest = has[0].Ref.Run, &has[0].Ref.Digest
 		case !hasName(origin.Plan, name):
 			line.Why = "new in the flow"
+		case slices.Contains(plan.After(from), name):
+			line.Why = fmt.Sprintf("follows %q", from)
 		case st.Why != "":
 			line.Why = why(origin, st)
 		case first != "":

@@ -326,18 +326,38 @@ func (b *batch) takeOver(ctx context.Context, run string) error {
 		if err != nil {
 			return err
 		}
-		for _, p := range d.Items {
-			if b.run.Verify {
-				if _, why, err := records.Damaged(ctx, b.store, p.Set); err != nil {
-					return err
-				} else if why != "" {
-					continue
-				}
-			}
-			if _, ended := b.ends[p.Index]; !ended && p.Outcome != records.Failed && p.Index >= b.in.First && p.Index < b.in.First+b.in.Count {
-				b.ends[p.Index] = p
+		if err := b.take(ctx, d.Items); err != nil {
+			return err
+		}
+	}
+	// A batch that was cut off got some of its items done all the same.
+	parts, err := records.BatchParts(ctx, b.store, b.in.Flow, run, b.in.Foreach, b.in.Index, b.in.First)
+	if err != nil {
+		return err
+	}
+	for _, n := range slices.Sorted(maps.Keys(parts)) {
+		if err := b.take(ctx, parts[n].Items); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// take takes over the items that ended well.
+func (b *batch) take(ctx context.Context, items []records.Item) error {
+	for _, p := range items {
+		if _, ended := b.ends[p.Index]; ended || p.Outcome != records.Completed && p.Outcome != records.Caught ||
+			p.Index < b.in.First || p.Index >= b.in.First+b.in.Count {
+			continue
+		}
+		if b.run.Verify {
+			if _, why, err := records.Damaged(ctx, b.store, p.Set); err != nil {
+				return err
+			} else if why != "" {
+				continue
 			}
 		}
+		b.ends[p.Index] = p
 	}
 	return nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
@@ -277,4 +278,26 @@ func TestOnFailure(t *testing.T) {
 			})
 		}
 	}
+}
+
+// What a batch got done before its run was cancelled is not done again.
+func TestResumeOfABatchThatWasCut(t *testing.T) {
+	t.Parallel()
+	var c calls
+	var up atomic.Bool
+	f := textsFlow(&c, flow.Fan{Batch: 10}, func(_ context.Context, s *texts) error {
+		if s.Item == 6 && !up.Load() {
+			return errors.New("down")
+		}
+		s.Text = fmt.Sprint(s.Item)
+		return nil
+	}, fine, policies.Retry{MaximumAttempts: 1000, InitialInterval: time.Hour, Jitter: policies.NoJitter})
+	origin := flowtest.Run(t, f, flowtest.Options{Prepare: func(env *testsuite.TestWorkflowEnvironment) {
+		env.RegisterDelayedCallback(env.CancelWorkflow, 90*time.Minute)
+	}})
+	require.Equal(t, records.StatusCancelled, origin.Status)
+	require.Greater(t, c.take()["write[6]"], 1)
+	up.Store(true)
+	require.Equal(t, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, total(t, flowtest.Resume(t, f, origin, flowtest.Options{})))
+	require.Equal(t, map[string]int{"write[6]": 1, "join": 1}, c.take())
 }
