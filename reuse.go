@@ -131,11 +131,15 @@ func (c *Client) planSteps(ctx context.Context, p *ResumePlan, s *records.Seeker
 		switch {
 		case name == from:
 			line.Why = "asked for with --step"
+		case fan && !sameBefore(plan, origin.Plan, name, p.doc.Reused):
+			line.Why = "what goes before it in the body runs again"
 		case fan && takesItems(plan, p.doc, name):
 			var err error
 			if line, err = c.planItems(ctx, s, plan, name, line, p.doc, count); err != nil {
 				return err
 			}
+		case fan && reached(s, plan, name) && !slices.Contains(plan.After(from), name):
+			line.Why = "the body of its foreach has changed"
 		case len(around) > 0 && len(has) > 0:
 			line.Tasks = len(has)
 			if line.Reuse = st.Why == ""; line.Reuse {
@@ -160,6 +164,51 @@ func (c *Client) planSteps(ctx context.Context, p *ResumePlan, s *records.Seeker
 		p.Steps = append(p.Steps, line)
 	}
 	return nil
+}
+
+// sameBefore says that what goes before a step in the body of a foreach is what it was, and is taken over.
+func sameBefore(plan, was flow.Plan, step string, reused map[string]string) bool {
+	names := before(plan, step)
+	for _, name := range names {
+		if reused[name] == "" {
+			return false
+		}
+	}
+	return slices.Equal(names, before(was, step))
+}
+
+// before lists the tasks that go before a step in the body of the outermost foreach around it.
+func before(plan flow.Plan, step string) []string {
+	var names []string
+	path := plan.Path(step)
+	outer := slices.IndexFunc(path, func(n *flow.PlanNode) bool { return n.Kind == flow.KindForeach })
+	add := func(n flow.PlanNode) {
+		(flow.Plan{Root: n}).Walk(func(c flow.PlanNode) {
+			if c.Kind == flow.KindStep || c.Kind == flow.KindDecide {
+				names = append(names, c.Name)
+			}
+		})
+	}
+	for i := outer + 1; i > 0 && i < len(path); i++ {
+		switch n, up := path[i], path[i-1]; {
+		case up.Kind == flow.KindSeq:
+			for k := 0; &up.Nodes[k] != n; k++ {
+				add(up.Nodes[k])
+			}
+		case up.Join == n:
+			for _, c := range up.Nodes {
+				add(c)
+			}
+		}
+	}
+	return names
+}
+
+// reached says that the foreach around a step was begun and has not ended.
+func reached(s *records.Seeker, plan flow.Plan, step string) bool {
+	path := plan.Path(step)
+	outer := slices.IndexFunc(path, func(n *flow.PlanNode) bool { return n.Kind == flow.KindForeach })
+	return outer >= 0 && underWay(s, *path[outer])
 }
 
 // takesItems says that items of the foreach around a step are taken over.
@@ -210,6 +259,8 @@ func (c *Client) planItems(ctx context.Context, s *records.Seeker, plan flow.Pla
 	switch {
 	case err != nil:
 		return line, err
+	case !done && line.Of > 0 && line.Tasks == line.Of:
+		line.Reuse, line.Why = true, fmt.Sprintf("all %d items", line.Of)
 	case !done && line.Of > 0:
 		line.Why = fmt.Sprintf("%d of %d items are reused", line.Tasks, line.Of)
 	case !done:

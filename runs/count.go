@@ -41,14 +41,14 @@ func (r *Run) CountItems(ctx context.Context, foreach string, x flow.Index) (com
 			if !group[0].x.Equal(x) {
 				continue
 			}
-			t := group[0].head.Tally
-			for _, b := range group[1:] { // those that overlap have the same items, some of them
-				if b.head.Completed > t.Completed {
-					t = b.head.Tally
+			most := 0
+			for _, b := range group { // those that overlap have the same items, some of them
+				most = max(most, b.head.Completed)
+				if b.owner == r.Run.Run {
+					failed += b.head.Failed // what failed in another run runs again
 				}
 			}
-			completed += t.Completed
-			failed += t.Failed
+			completed += most
 		}
 		return completed, failed, nil
 	}

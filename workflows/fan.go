@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math"
+	"slices"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
@@ -272,7 +273,11 @@ func (r *run) lookShards(ctx workflow.Context, f *fan, first, count, size int, a
 	if err != nil {
 		return r.bookkept(ctx, err)
 	}
-	at.Ended = found.Ended
+	for _, e := range found.Ended { // a shard of this run that has failed items is not among them
+		if !slices.ContainsFunc(at.Ended, func(h records.ShardEnd) bool { return h.Shard == e.Shard }) {
+			at.Ended = append(at.Ended, e)
+		}
+	}
 	return nil
 }
 
