@@ -280,11 +280,11 @@ func (c *Client) checkGone(ctx context.Context, plan flow.Plan, origin *runs.Run
 			continue
 		}
 		s := &records.Seeker{Store: c.store, Run: origin.Run}
-		any, err := s.Any(ctx, name)
+		some, err := s.Any(ctx, name)
 		if err != nil {
 			return err
 		}
-		if any {
+		if some {
 			errs = append(errs, fmt.Errorf("step %q finished in run %s but is not in the flow any more (give it its name back, or add --step to run again from a step before it)", name, origin.Pathspec()))
 		}
 	}

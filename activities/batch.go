@@ -81,17 +81,17 @@ func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (re
 	return out, b.fail(ctx, err)
 }
 
-// batchLater ends an attempt whose remaining items wait for their next try.
-type batchLater struct{ delay time.Duration }
+// laterError ends an attempt whose remaining items wait for their next try.
+type laterError struct{ delay time.Duration }
 
-func (e *batchLater) Error() string { return fmt.Sprintf("items are tried again in %s", e.delay) }
+func (e *laterError) Error() string { return fmt.Sprintf("items are tried again in %s", e.delay) }
 
 // fail returns the error for Temporal. What is no item's failure is the store's, the data's or the worker's.
 func (b *batch) fail(ctx context.Context, err error) error {
 	f := policies.Classify(err)
 	f.Flow, f.Run, f.Step, f.Task, f.Attempt = b.in.Flow, b.in.Run, b.in.Foreach, b.name(), b.number
 	f.Worker, f.Time = b.options.Worker, b.options.Now()
-	later, waits := errors.AsType[*batchLater](err)
+	later, waits := errors.AsType[*laterError](err)
 	switch cause := context.Cause(ctx); {
 	case waits:
 		f.Class = policies.Transient
@@ -182,7 +182,7 @@ func (b *batch) try(ctx context.Context) (records.Batch, error) {
 				due = t.Due
 			}
 		}
-		return records.Batch{}, &batchLater{max(due.Sub(b.options.Now()), time.Millisecond)}
+		return records.Batch{}, &laterError{max(due.Sub(b.options.Now()), time.Millisecond)}
 	}
 	b.log.flush()
 	return b.seal(context.WithoutCancel(ctx))

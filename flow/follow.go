@@ -44,6 +44,7 @@ func (p Plan) After(step string) []string {
 			if up.Join != n {
 				add(*up.Join)
 			}
+		case KindStep, KindDecide, KindSwitch: // nothing comes after a case within its switch
 		}
 	}
 	slices.Sort(names)

@@ -462,7 +462,7 @@ func TestInputsFailuresAlone(t *testing.T) {
 	src.All = nil
 	src.Failures = func(ctx context.Context) iter.Seq2[flow.Input, error] {
 		return func(yield func(flow.Input, error) bool) {
-			for in := range all(ctx) {
+			for in := range all(ctx) { //nolint:errcheck // it reads from memory
 				if in.Index == 2 {
 					yield(flow.Input{}, errDown)
 					return

@@ -272,6 +272,7 @@ func decided(p flow.Plan, task string, ahead flow.Ahead) bool {
 			if up.Join != n {
 				return true
 			}
+		case flow.KindStep, flow.KindDecide, flow.KindSwitch: // nothing comes after a case within its switch
 		}
 	}
 	return true
