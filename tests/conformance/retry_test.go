@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -478,6 +477,6 @@ func TestPanicKeepsLogs(t *testing.T) {
 		logs, err := task(t, run, "end").Logs(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, "Crash and burn!", logs[0].Lines[0].Message)
-		require.True(t, strings.Contains(string(logs[0].Raw), "nil pointer dereference"), "the log tells the end, too")
+		require.Contains(t, string(logs[0].Raw), "nil pointer dereference", "the log tells the end, too")
 	})
 }
