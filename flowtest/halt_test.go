@@ -2,6 +2,7 @@ package flowtest_test
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/flowtest"
+	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/workflows"
 )
@@ -150,4 +152,41 @@ func TestActivitiesOfAWorkflow(t *testing.T) {
 	run := flowtest.Run(t, f, flowtest.Options{Limits: &workflows.Limits{Activities: 4}})
 	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
 	require.LessOrEqual(t, most.Load(), int64(4))
+}
+
+// Failures of many items, each with a page of HTML for a message, fit into one input.
+func TestManyLongFailures(t *testing.T) {
+	t.Parallel()
+	for name, batch := range map[string]int{"items": 1, "batches": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var c calls
+			f := textsFlow(&c, flow.Fan{OnFailure: flow.FinishAll, Batch: batch}, func(context.Context, *texts) error {
+				return flow.Fail("%s", strings.Repeat("<p>", 600))
+			}, fine)
+			run := flowtest.Run(t, f, flowtest.Options{Params: map[string]string{"n": "80"}, Limits: &workflows.Limits{Tasks: 1, Shard: 100}})
+			require.Equal(t, records.StatusFailed, run.Status)
+			require.Equal(t, 79, run.Failure.Others)
+			require.Len(t, run.Failure.Message, 1800)
+			d, err := records.LoadShard(t.Context(), run.Store(), f.Name(), run.Run.Run, "items", nil, 0, true)
+			require.NoError(t, err)
+			require.Equal(t, 80, d.Failed)
+			var failures []*policies.Failure
+			for _, p := range d.Items {
+				failures = append(failures, p.Failure)
+			}
+			for _, b := range d.Batches {
+				failures = append(failures, b.Failure)
+			}
+			require.Len(t, failures, 80/batch)
+			long := 0
+			for _, f := range failures {
+				require.NotEmpty(t, f.Message)
+				if len(f.Message) > 300 {
+					long++
+				}
+			}
+			require.Equal(t, 20, long)
+		})
+	}
 }

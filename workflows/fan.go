@@ -246,6 +246,9 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 					s.parent.failed(ctx)
 					return
 				}
+				if total.Failure != nil {
+					out.Failure = nil // one is told
+				}
 				at.Ended = append(at.Ended, records.ShardEnd{Shard: k, Tally: out.Tally})
 				total.Merge(out.Tally)
 				r.tell(ctx, p)
@@ -338,6 +341,13 @@ func (r *run) batches(ctx workflow.Context, s *scope, f *fan, first, count int, 
 		}
 	}
 	p.started(at.Parts)
+	failed := 0 // batches with failed items
+	for _, part := range at.Parts {
+		if part.Batch != nil && part.Batch.Failed > 0 {
+			r.heard(part.Batch.Failure)
+			failed++
+		}
+	}
 	return r.parts(ctx, s, at.Parts, r.width(f), units, func(ctx workflow.Context, i int) error {
 		in := activities.BatchInput{
 			Flow: r.flow, Run: r.id, Foreach: f.n.Name, Index: f.x, From: f.from, List: f.list,
@@ -347,14 +357,16 @@ func (r *run) batches(ctx workflow.Context, s *scope, f *fan, first, count int, 
 		if err != nil {
 			return err
 		}
+		if b.Failed > 0 {
+			r.heard(b.Failure)
+			b.Failure = brief(b.Failure, failed)
+			failed++
+			s.failed(ctx)
+		}
 		at.Parts[i].Batch = &b
 		p.Completed += b.Completed
 		p.Failed += b.Failed
 		r.tell(ctx, p)
-		if b.Failed > 0 {
-			r.heard(b.Failure)
-			s.failed(ctx)
-		}
 		return nil
 	})
 }

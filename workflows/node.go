@@ -285,7 +285,7 @@ func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, wid
 					p.Ahead, p.Bind, p.Caught, p.Next = nil, nil, false, 0
 				case errors.As(err, &failure):
 					r.heard(failure)
-					*p = records.Cursor{Outcome: records.Failed, Failure: failure}
+					*p = records.Cursor{Outcome: records.Failed, Failure: brief(failure, failures)}
 					if failures++; failures > tolerate && !s.finish {
 						s.halt(ctx)
 						s.parent.failed(ctx)
@@ -345,22 +345,28 @@ func (r *run) tally(parts []*records.Cursor) records.Tally {
 	return t
 }
 
-// items is how parts ended, for a join or a shard's document. Only the first failures are told at length.
-func items(parts []*records.Cursor, first int) []records.Item {
+// brief is a failure that comes after some others, as the workflow keeps it: only the first ones are told at length, for all of
+// them travel in one input.
+func brief(f *policies.Failure, before int) *policies.Failure {
 	const atLength = 20
+	if f == nil || before < atLength {
+		return f
+	}
+	short := *f
+	short.Stack, short.Message = "", shorten(f.Message, 200)
+	return &short
+}
+
+// items is how parts ended, for a join or a shard's document.
+func items(parts []*records.Cursor, first int) []records.Item {
 	out := make([]records.Item, len(parts))
-	failures := 0
 	for i, p := range parts {
 		out[i] = records.Item{Index: first + i, Outcome: p.Outcome}
 		switch p.Outcome {
 		case records.Completed, records.Caught:
 			out[i].Ref = p.Last
 		case records.Failed:
-			f := *p.Failure
-			if failures++; failures > atLength {
-				f.Stack, f.Message = "", shorten(f.Message, 200)
-			}
-			out[i].Failure = &f
+			out[i].Failure = p.Failure
 		}
 	}
 	return out
