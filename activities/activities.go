@@ -168,13 +168,17 @@ const unknownDelay = 15 * time.Second
 func (a *Activities) Unknown(ctx context.Context, args converter.EncodedValues) (StepResult, error) {
 	info := activity.GetInfo(ctx)
 	var in StepInput
+	var batch BatchInput
+	if err := args.Get(&batch); err == nil && batch.Foreach != "" {
+		return StepResult{}, a.unknownBatch(info, batch)
+	}
 	if err := args.Get(&in); err != nil || in.Step == "" {
 		return StepResult{}, temporal.NewNonRetryableApplicationError(fmt.Sprintf("activity %q is no step", info.ActivityType.Name), string(policies.Invalid), nil)
 	}
 	n := int(info.Attempt)
 	f := &policies.Failure{
 		Class: policies.Lost, Flow: in.Flow, Run: in.Run, Step: in.Step, Task: flow.TaskName(in.Step, in.Index), Attempt: n, Worker: a.options.Worker, Time: a.options.Now(),
-		Message: fmt.Sprintf("worker %s does not have activity %q (does another program poll task queue %q?)", a.options.Worker, info.ActivityType.Name, info.TaskQueue),
+		Message: a.unknownText(info),
 	}
 	e := records.Attempt{Attempt: n, Outcome: records.Lost, Worker: f.Worker, Started: f.Time, Ended: f.Time, Failure: f, Delay: unknownDelay, Reason: "another worker may have the step"}
 	err := records.PutAttempt(ctx, a.store, in.Flow, in.Run, in.Step, in.Index, e)
@@ -182,6 +186,18 @@ func (a *Activities) Unknown(ctx context.Context, args converter.EncodedValues) 
 		slog.New(a.options.Log).Warn("ledger entry was not written", "error", err)
 	}
 	return StepResult{}, policies.Error(f, policies.Decision{Retry: true, Delay: unknownDelay})
+}
+
+// unknownBatch hands a batch back. It has no ledger: an attempt without a part counts as lost.
+func (a *Activities) unknownBatch(info activity.Info, in BatchInput) error {
+	return policies.Error(&policies.Failure{
+		Class: policies.Lost, Flow: in.Flow, Run: in.Run, Step: in.Foreach, Task: BatchName(in.Foreach, in.Index, in.First, in.Count),
+		Attempt: int(info.Attempt), Worker: a.options.Worker, Time: a.options.Now(), Message: a.unknownText(info),
+	}, policies.Decision{Retry: info.Attempt < maxBatchStarts, Delay: unknownDelay})
+}
+
+func (a *Activities) unknownText(info activity.Info) string {
+	return fmt.Sprintf("worker %s does not have activity %q (does another program poll task queue %q?)", a.options.Worker, info.ActivityType.Name, info.TaskQueue)
 }
 
 // begin writes run.json for a run that was started without a client that did so, as a child of

@@ -176,16 +176,27 @@ func (b *batch) try(ctx context.Context) (records.Batch, error) {
 		if err := b.save(ctx, true); err != nil { // else the delays would be forgotten
 			return records.Batch{}, err
 		}
-		var due time.Time
-		for _, t := range b.tries {
-			if due.IsZero() || t.Due.Before(due) {
-				due = t.Due
-			}
-		}
-		return records.Batch{}, &laterError{max(due.Sub(b.options.Now()), time.Millisecond)}
+		return records.Batch{}, &laterError{b.wait()}
 	}
 	b.log.flush()
 	return b.seal(context.WithoutCancel(ctx))
+}
+
+// wait is how long to wait until the next item is due, or some that are due at about the same time: jitter spreads them, and
+// each attempt of the batch reads what all those before it wrote.
+func (b *batch) wait() time.Duration {
+	const together = time.Second
+	var first, last time.Time
+	for _, t := range b.tries {
+		if first.IsZero() || t.Due.Before(first) {
+			first = t.Due
+		}
+		if t.Due.After(last) {
+			last = t.Due
+		}
+	}
+	now := b.options.Now()
+	return max(first.Sub(now), min(last.Sub(now), together), time.Millisecond)
 }
 
 // loadBase reads the state at the split.

@@ -3,6 +3,7 @@ package workflows
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -38,14 +39,14 @@ func (f *fan) size(l Limits) int {
 	return max(1, l.Shard/weight(&f.n.Nodes[0]))
 }
 
-// weight is about how many tasks of a node run in the workflow itself. A foreach within counts as one: it has shards of its
-// own unless it is small.
+// weight is about how many tasks of a node run in the workflow itself. A foreach within counts as a few: it has shards of its
+// own unless it is small, see share.
 func weight(n *flow.PlanNode) int {
 	switch n.Kind {
 	case flow.KindStep, flow.KindDecide:
 		return 1
 	case flow.KindForeach:
-		return 2
+		return 5
 	case flow.KindSwitch:
 		most := 0
 		for i := range n.Nodes {
@@ -94,9 +95,16 @@ func (r *run) foreach(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.I
 	return r.step(ctx, s, n.Join, x, at, in)
 }
 
-// share is the part of a budget that each of n parts has. A few tasks are always cheaper here than in a workflow of their own;
-// should that be too many in all, the workflow continues as new.
-func (r *run) share(budget, n int) int { return max(min(r.limits.Tasks, 20), budget/n) }
+// share is the part of a budget that each of n parts has. A few tasks are cheaper here than in a workflow of their own; should
+// that be too many in all, the workflow continues as new. What is within those few has no such privilege: a few of a few of a
+// few are many, and the workflow's cursor must fit into its next input.
+func (r *run) share(budget, n int) int {
+	few := min(r.limits.Tasks, 20)
+	if budget <= few {
+		return budget / n
+	}
+	return max(few, budget/n)
+}
 
 // direct runs items of a list in this workflow.
 func (r *run) direct(ctx workflow.Context, s *scope, f *fan, first, count int, at *records.Cursor, tolerate int, p *progress) error {
@@ -180,7 +188,7 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 		size *= r.limits.Children
 	}
 	children := (count + size - 1) / size
-	if at.Look {
+	if at.Look && len(at.Ended) == 0 { // else it was asked before the workflow continued as new
 		if err := r.lookShards(ctx, f, first, count, size, at); err != nil {
 			return err
 		}
@@ -220,20 +228,27 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 					continue
 				}
 				if err := r.stop(ctx, s); err != nil {
-					stopped = err
+					stopped = later(stopped, err)
 					return
 				}
 				from := first + k*size
 				out, err := r.shard(ctx, s, ShardInput{
 					Version: InputVersion, Flow: r.flow, Run: r.id, Node: *f.n, Index: f.x, From: f.from, List: f.list,
 					First: from, Count: min(size, first+count-from), Quota: quota, MaxParallel: permits,
-					Stop: s.strict, Look: at.Look, Defaults: r.defaults, Limits: r.limits,
+					Stop: s.strict, Look: at.Look || r.reset(), Defaults: r.defaults, Limits: r.limits,
 				})
+				if errors.Is(err, errStopped) {
+					stopped = later(stopped, err)
+					return
+				}
 				if err != nil {
-					stopped = err
+					stopped = later(stopped, err)
 					s.halt(ctx)
 					s.parent.failed(ctx)
 					return
+				}
+				if total.Failure != nil {
+					out.Failure = nil // one is told
 				}
 				at.Ended = append(at.Ended, records.ShardEnd{Shard: k, Tally: out.Tally})
 				total.Merge(out.Tally)
@@ -255,7 +270,7 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if total.Failed > tolerate {
+	if total.Failed > tolerate && !r.goesOn(s, stopped) {
 		return total.Err()
 	}
 	return stopped
@@ -283,12 +298,11 @@ func (r *run) lookShards(ctx workflow.Context, f *fan, first, count, size int, a
 
 // shard runs one shard to its end.
 func (r *run) shard(ctx workflow.Context, s *scope, in ShardInput) (ShardOutput, error) {
-	if r.permits != nil {
-		if err := r.permits.Acquire(ctx, int64(in.MaxParallel)); err != nil {
-			return ShardOutput{}, err
-		}
-		defer r.permits.Release(int64(in.MaxParallel))
+	release, err := r.enter(ctx, s, r.children, int64(in.MaxParallel))
+	if err != nil {
+		return ShardOutput{}, err
 	}
+	defer release()
 	last := in.First + in.Count - 1
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:          ShardID(r.flow, r.id, in.Node.Name, in.Index, in.First, last),
@@ -300,7 +314,7 @@ func (r *run) shard(ctx workflow.Context, s *scope, in ShardInput) (ShardOutput,
 	sh.future = workflow.ExecuteChildWorkflow(ctx, ShardType(r.flow), in)
 	r.shards = append(r.shards, sh)
 	var out ShardOutput
-	err := sh.future.Get(ctx, &out)
+	err = sh.future.Get(ctx, &out)
 	sh.ended = true
 	r.forget(sh)
 	if err == nil {
@@ -332,41 +346,49 @@ func (r *run) batches(ctx workflow.Context, s *scope, f *fan, first, count int, 
 		}
 	}
 	p.started(at.Parts)
+	failed := 0 // batches with failed items
+	for _, part := range at.Parts {
+		if part.Batch != nil && part.Batch.Failed > 0 {
+			r.heard(part.Batch.Failure)
+			failed++
+		}
+	}
 	return r.parts(ctx, s, at.Parts, r.width(f), units, func(ctx workflow.Context, i int) error {
 		in := activities.BatchInput{
 			Flow: r.flow, Run: r.id, Foreach: f.n.Name, Index: f.x, From: f.from, List: f.list,
 			First: first + i*size, Count: min(size, count-i*size), Stop: s.strict, Look: at.Look || r.reset(),
 		}
-		b, err := r.batch(ctx, in)
+		b, err := r.batch(ctx, s, in)
 		if err != nil {
 			return err
+		}
+		if b.Failed > 0 {
+			r.heard(b.Failure)
+			b.Failure = brief(b.Failure, failed)
+			failed++
+			s.failed(ctx)
 		}
 		at.Parts[i].Batch = &b
 		p.Completed += b.Completed
 		p.Failed += b.Failed
 		r.tell(ctx, p)
-		if b.Failed > 0 {
-			r.heard(b.Failure)
-			s.failed(ctx)
-		}
 		return nil
 	})
 }
 
-func (r *run) batch(ctx workflow.Context, in activities.BatchInput) (records.Batch, error) {
-	if r.permits != nil {
-		if err := r.permits.Acquire(ctx, 1); err != nil {
-			return records.Batch{}, err
-		}
-		defer r.permits.Release(1)
+func (r *run) batch(ctx workflow.Context, s *scope, in activities.BatchInput) (records.Batch, error) {
+	release, err := r.enter(ctx, s, r.activities, 1)
+	if err != nil {
+		return records.Batch{}, err
 	}
+	defer release()
 	name := activities.BatchName(in.Foreach, in.Index, in.First, in.Count)
 	// The batch itself decides what is tried again and when.
 	o := policies.NewSpec(nil, nil, nil).ActivityOptions(r.defaults)
 	o.RetryPolicy.MaximumAttempts = math.MaxInt32
 	o.ActivityID, o.Summary = name, fmt.Sprintf("items %d to %d", in.First, in.First+in.Count-1)
 	var out records.Batch
-	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.BatchType(in.Flow, in.Foreach), in).Get(ctx, &out)
+	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.BatchType(in.Flow, in.Foreach), in).Get(ctx, &out)
 	if err == nil {
 		return out, nil
 	}

@@ -22,9 +22,11 @@ type run struct {
 	limits      Limits
 	maxParallel int
 	permits     workflow.Semaphore // nil when there is no limit on tasks
-	limiter     limiter
-	top         *scope
-	shards      []*shard // those that were started
+	// activities and children are what this workflow may have under way at the server.
+	activities, children workflow.Semaphore
+	limiter              limiter
+	top                  *scope
+	shards               []*shard // those that were started
 	// failures are the names of the tasks that failed, in the order in which the workflow heard of it. Workers' clocks differ.
 	failures []string
 	// draining says that nothing starts any more, so that the workflow can continue as new.
@@ -40,6 +42,8 @@ type run struct {
 func newRun(ctx workflow.Context, flowName, id string, d policies.Defaults, l *Limits, maxParallel int) *run {
 	r := &run{flow: flowName, id: id, info: workflow.GetInfo(ctx), defaults: d, limits: l.withDefaults(), maxParallel: maxParallel}
 	r.top = &scope{r: r, strict: true, budget: r.limits.Tasks}
+	r.activities = workflow.NewSemaphore(ctx, int64(r.limits.Activities))
+	r.children = workflow.NewSemaphore(ctx, int64(r.limits.Shards))
 	if maxParallel > 0 {
 		r.permits = workflow.NewSemaphore(ctx, int64(maxParallel))
 	}
@@ -110,6 +114,50 @@ func (r *run) stop(ctx workflow.Context, s *scope) error {
 		return errStopped
 	}
 	return nil
+}
+
+// enter waits until one more may be under way that counts as so many tasks, and asks again whether it may start: that can take
+// long. Release lets the next one in.
+func (r *run) enter(ctx workflow.Context, s *scope, room workflow.Semaphore, tasks int64) (release func(), _ error) {
+	if r.permits == nil {
+		tasks = 0
+	}
+	if tasks > 0 {
+		if err := r.permits.Acquire(ctx, tasks); err != nil {
+			return nil, err
+		}
+	}
+	err := room.Acquire(ctx, 1)
+	if err == nil {
+		if err = r.stop(ctx, s); err != nil {
+			room.Release(1)
+		}
+	}
+	if err != nil {
+		if tasks > 0 {
+			r.permits.Release(tasks)
+		}
+		return nil, err
+	}
+	return func() {
+		room.Release(1)
+		if tasks > 0 {
+			r.permits.Release(tasks)
+		}
+	}, nil
+}
+
+// later is the reason why a part of the run came to no end: of two, the one that is no mere stop.
+func later(was, err error) error {
+	if was == nil || errors.Is(was, errStopped) {
+		return err
+	}
+	return was
+}
+
+// goesOn says that a scope with too many failures has to run the rest when the workflow has continued as new.
+func (r *run) goesOn(s *scope, stopped error) bool {
+	return s.finish && r.draining && errors.Is(stopped, errStopped) && !s.stopped()
 }
 
 // node runs a node from where at stands to its end, and keeps at up to date.
@@ -208,6 +256,7 @@ func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, wid
 	for _, p := range parts {
 		if p.Outcome == records.Failed {
 			failures++
+			r.heard(p.Failure) // before the workflow continued as new
 		}
 	}
 	for range min(width, len(parts)) {
@@ -222,7 +271,7 @@ func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, wid
 					continue
 				}
 				if err := r.stop(ctx, s); err != nil {
-					stopped = err
+					stopped = later(stopped, err)
 					return
 				}
 				err := one(ctx, i)
@@ -236,15 +285,15 @@ func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, wid
 					p.Ahead, p.Bind, p.Caught, p.Next = nil, nil, false, 0
 				case errors.As(err, &failure):
 					r.heard(failure)
-					*p = records.Cursor{Outcome: records.Failed, Failure: failure}
+					*p = records.Cursor{Outcome: records.Failed, Failure: brief(failure, failures)}
 					if failures++; failures > tolerate && !s.finish {
 						s.halt(ctx)
 						s.parent.failed(ctx)
 					}
 				case errors.Is(err, errStopped):
-					stopped = err
+					stopped = later(stopped, err)
 				default:
-					stopped = err
+					stopped = later(stopped, err)
 					s.halt(ctx)
 					s.parent.failed(ctx)
 					return
@@ -256,7 +305,7 @@ func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, wid
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if failures > tolerate {
+	if failures > tolerate && !r.goesOn(s, stopped) {
 		t := r.tally(parts)
 		return t.Err()
 	}
@@ -296,22 +345,28 @@ func (r *run) tally(parts []*records.Cursor) records.Tally {
 	return t
 }
 
-// items is how parts ended, for a join or a shard's document. Only the first failures are told at length.
-func items(parts []*records.Cursor, first int) []records.Item {
+// brief is a failure that comes after some others, as the workflow keeps it: only the first ones are told at length, for all of
+// them travel in one input.
+func brief(f *policies.Failure, before int) *policies.Failure {
 	const atLength = 20
+	if f == nil || before < atLength {
+		return f
+	}
+	short := *f
+	short.Stack, short.Message = "", shorten(f.Message, 200)
+	return &short
+}
+
+// items is how parts ended, for a join or a shard's document.
+func items(parts []*records.Cursor, first int) []records.Item {
 	out := make([]records.Item, len(parts))
-	failures := 0
 	for i, p := range parts {
 		out[i] = records.Item{Index: first + i, Outcome: p.Outcome}
 		switch p.Outcome {
 		case records.Completed, records.Caught:
 			out[i].Ref = p.Last
 		case records.Failed:
-			f := *p.Failure
-			if failures++; failures > atLength {
-				f.Stack, f.Message = "", shorten(f.Message, 200)
-			}
-			out[i].Failure = &f
+			out[i].Failure = p.Failure
 		}
 	}
 	return out
@@ -322,21 +377,17 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 	if err := r.stop(ctx, s); err != nil {
 		return err
 	}
-	if r.permits != nil {
-		if err := r.permits.Acquire(ctx, 1); err != nil {
-			return err
-		}
-		defer r.permits.Release(1)
-		if err := r.stop(ctx, s); err != nil {
-			return err
-		}
+	release, err := r.enter(ctx, s, r.activities, 1)
+	if err != nil {
+		return err
 	}
+	defer release()
 	in := activities.StepInput{Flow: r.flow, Run: r.id, Step: n.Name, Index: x, From: at.Last, Bind: at.Bind, Join: join, LookBack: r.reset()}
 	task := flow.TaskName(n.Name, x)
 	if n.Policy.Limit != (policies.Limit{}) {
 		r.show(ctx, task, "waiting: "+n.Policy.Limit.String())
 	}
-	release, err := r.limiter.acquire(ctx, n.Policy.Limit, task, func() error { return r.stop(ctx, s) })
+	leave, err := r.limiter.acquire(ctx, n.Policy.Limit, task, func() error { return r.stop(ctx, s) })
 	if errors.Is(err, errStopped) {
 		return err
 	}
@@ -346,7 +397,7 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 		o.ActivityID, o.Summary = task, summary(n, x)
 		r.show(ctx, task, "running")
 		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(in.Flow, n.Name), in).Get(ctx, &res)
-		release() // a catch runs without the limit
+		leave() // a catch runs without the limit
 	}
 	if err == nil {
 		return r.stepped(ctx, task, at, res)

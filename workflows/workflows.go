@@ -53,6 +53,9 @@ type Limits struct {
 	Window int `json:"window,omitempty"`
 	// Shards is how many shards of one workflow run at the same time. Defaults to 10.
 	Shards int `json:"shards,omitempty"`
+	// Activities is how many activities of one workflow run at the same time: shapes within shapes multiply, and a server
+	// does not take more than 2000. Defaults to 500.
+	Activities int `json:"activities,omitempty"`
 }
 
 func (l *Limits) withDefaults() Limits {
@@ -61,7 +64,7 @@ func (l *Limits) withDefaults() Limits {
 	}
 	return Limits{
 		Tasks: cmp.Or(l.Tasks, 200), Shard: cmp.Or(l.Shard, 500), Children: cmp.Or(l.Children, 500),
-		Window: cmp.Or(l.Window, 250), Shards: cmp.Or(l.Shards, 10),
+		Window: cmp.Or(l.Window, 250), Shards: cmp.Or(l.Shards, 10), Activities: cmp.Or(l.Activities, 500),
 	}
 }
 

@@ -181,7 +181,7 @@ func (d *deployment) watch(ctx context.Context, workflow string, handled func(ta
 			if err != nil {
 				break
 			}
-			switch e.GetEventType() { //nolint:exhaustive // the others say nothing of this
+			switch e.GetEventType() {
 			case enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
 				scheduled[e.GetEventId()] = e.GetActivityTaskScheduledEventAttributes().GetActivityId()
 			case enumspb.EVENT_TYPE_ACTIVITY_TASK_FAILED:
@@ -190,6 +190,7 @@ func (d *deployment) watch(ctx context.Context, workflow string, handled func(ta
 				started[e.GetEventId()] = len(failed)
 			case enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED:
 				known = failed[:started[e.GetWorkflowTaskCompletedEventAttributes().GetStartedEventId()]]
+			default: // says nothing of this
 			}
 		}
 		for ; told < len(known); told++ {

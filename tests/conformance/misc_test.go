@@ -153,12 +153,12 @@ func TestParams(t *testing.T) {
 		require.NoError(t, err)
 		return final[typed](t, r, f).Copy
 	}
-	code, out := start(env, "--name", "flag", "--flag", "--extra", `{"a":1}`, "--run-id", "one")
+	code, out := start(env, "--name", "flag", "--flag", "--extra", `{"a":1}`, "--run-id", "one-"+d.queue)
 	require.Equal(t, stepwell.ExitOK, code, out)
-	require.Equal(t, "2.5 flag true map[a:1]", copied("one"))
-	code, out = start(nil, "--name=x", "--run-id", "two")
+	require.Equal(t, "2.5 flag true map[a:1]", copied("one-"+d.queue))
+	code, out = start(nil, "--name=x", "--run-id", "two-"+d.queue)
 	require.Equal(t, stepwell.ExitOK, code, out)
-	require.Equal(t, "0.5 x false map[]", copied("two"))
+	require.Equal(t, "0.5 x false map[]", copied("two-"+d.queue))
 	code, out = start(nil, "--alpha", "much", "--extra", "{")
 	require.Equal(t, stepwell.ExitInput, code, out)
 	for _, want := range []string{`parameter "name" is required`, `"much" is not a number`, `"extra"`} {

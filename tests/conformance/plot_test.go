@@ -3,7 +3,6 @@ package conformance
 import (
 	"context"
 	"maps"
-	"slices"
 	"sync"
 
 	"github.com/stepwell-flows/stepwell/flow"
@@ -157,5 +156,3 @@ func (p *plot) did(run string) (begun, ended map[string]int) {
 	defer p.mu.Unlock()
 	return maps.Clone(p.begun[run]), maps.Clone(p.ended[run])
 }
-
-func names(calls map[string]int) []string { return slices.Sorted(maps.Keys(calls)) }

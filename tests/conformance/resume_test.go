@@ -173,6 +173,7 @@ func TestResumeOnTheCommandLine(t *testing.T) {
 	t.Parallel()
 	d := newDeployment(t)
 	env := map[string]string{"STEPWELL_RUN_INT_PARAM": "789"}
+	id := func(name string) string { return name + "-" + d.queue } // a run's id is its own on the whole server
 	var broken atomic.Bool
 	broken.Store(true)
 	var ran atomic.Int32
@@ -205,11 +206,11 @@ func TestResumeOnTheCommandLine(t *testing.T) {
 	}
 
 	refused(`flow "ResumeCLI" has no run that did not succeed`, "resume", "ResumeCLI")
-	code, out := start("run", "ResumeCLI", "--int_param", "456", "--run-id", "first")
+	code, out := start("run", "ResumeCLI", "--int_param", "456", "--run-id", id("first"))
 	require.Equal(t, stepwell.ExitFailed, code, out)
-	code, out = start("resume", "ResumeCLI", "--run-id", "second")
+	code, out = start("resume", "ResumeCLI", "--run-id", id("second"))
 	require.Equal(t, stepwell.ExitFailed, code, out)
-	require.Contains(t, out, "resume ResumeCLI/first")
+	require.Contains(t, out, "resume ResumeCLI/"+id("first"))
 
 	refused("parameters can only change together with a step", "resume", "ResumeCLI", "--param", "int_param=5")
 	refused(`run "nosuch"`, "resume", "ResumeCLI/nosuch")
@@ -218,21 +219,21 @@ func TestResumeOnTheCommandLine(t *testing.T) {
 
 	// A plan is Metaflow's --clone-only as far as it says what would be reused: it runs nothing, and starts nothing.
 	out = succeeds("resume", "ResumeCLI", "--plan")
-	require.Contains(t, out, "resume ResumeCLI/second", "the default is the newest run that failed, a resumed one too; Metaflow's is the last that was no resume")
+	require.Contains(t, out, "resume ResumeCLI/"+id("second"), "the default is the newest run that failed, a resumed one too; Metaflow's is the last that was no resume")
 	require.EqualValues(t, 3, ran.Load())
 
 	broken.Store(false)
-	succeeds("resume", "ResumeCLI", "--run-id", "third", "--task-queue", d.queue+"-0")
+	succeeds("resume", "ResumeCLI", "--run-id", id("third"), "--task-queue", d.queue+"-0")
 	require.EqualValues(t, 4, ran.Load())
-	require.Contains(t, succeeds("dump", "ResumeCLI/third/a", "Data"), "456", "the environment does not change the parameters of a resume")
+	require.Equal(t, "456", strings.TrimSpace(succeeds("dump", "ResumeCLI/"+id("third")+"/a", "Data")), "the environment does not change the parameters of a resume")
 
 	refused("has no run that did not succeed, or that no resume completed", "resume", "ResumeCLI")
-	succeeds("resume", "ResumeCLI/third", "--run-id", "fourth", "--task-queue", d.queue+"-0")
+	succeeds("resume", "ResumeCLI/"+id("third"), "--run-id", id("fourth"), "--task-queue", d.queue+"-0")
 	require.EqualValues(t, 4, ran.Load(), "a resume of a success runs nothing")
-	require.Contains(t, succeeds("show", "ResumeCLI/fourth"), "completed")
+	require.Contains(t, succeeds("show", "ResumeCLI/"+id("fourth")), "completed")
 
-	succeeds("resume", "ResumeCLI/third", "--step", "a", "--param", "int_param=5", "--run-id", "fifth", "--task-queue", d.queue+"-0")
-	require.Contains(t, succeeds("dump", "ResumeCLI/fifth/a", "Data"), "5")
+	succeeds("resume", "ResumeCLI/"+id("third"), "--step", "a", "--param", "int_param=5", "--run-id", id("fifth"), "--task-queue", d.queue+"-0")
+	require.Equal(t, "5", strings.TrimSpace(succeeds("dump", "ResumeCLI/"+id("fifth")+"/a", "Data")))
 }
 
 // Metaflow's resume-params: a new value is taken together with the step from which it counts; Metaflow takes none.

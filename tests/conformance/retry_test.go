@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -61,7 +60,7 @@ func TestRetrySuccess(t *testing.T) {
 			flow.Step("start", pass),
 			flow.Step("a", func(ctx context.Context, s *trial) error {
 				n := flow.Current(ctx).Attempt
-				flow.Log(ctx).Info(fmt.Sprintf("this is attempt %d", n))
+				flow.Log(ctx).Info("this is an attempt", "number", n)
 				if s.Invisible {
 					return flow.Fail("what an attempt set is visible to the next one")
 				}
@@ -84,7 +83,7 @@ func TestRetrySuccess(t *testing.T) {
 		for i, log := range logs {
 			require.Equal(t, i+1, all[i].Attempt.Attempt)
 			require.Equal(t, i+1, log.Attempt)
-			require.Equal(t, fmt.Sprintf("this is attempt %d", i+1), log.Lines[0].Message)
+			require.Equal(t, []string{fmt.Sprintf("number=%d", i+1)}, log.Lines[0].Attrs)
 		}
 	})
 }
@@ -298,7 +297,7 @@ func TestCatchAtEnd(t *testing.T) {
 			flow.Step("start", pass),
 			flow.Step("end", func(_ context.Context, s *trial) error {
 				s.Here = true
-				return errors.New("catch me!")
+				return errors.New("catch me")
 			}, policies.Catch(func(_ context.Context, s *trial, f *policies.Failure) error {
 				s.Here, s.Caught = !s.Here, f
 				return nil
@@ -307,7 +306,7 @@ func TestCatchAtEnd(t *testing.T) {
 		run := w.run(t, f, options{})
 		s := final[trial](t, run, f)
 		require.True(t, s.Here, "set by the catch function, which did not see the attempt's")
-		require.Equal(t, "catch me!", s.Caught.Message)
+		require.Equal(t, "catch me", s.Caught.Message)
 		require.Nil(t, run.Failure)
 		require.Equal(t, runs.Caught, task(t, run, "end").State)
 	})
@@ -438,10 +437,10 @@ func TestTimeoutZero(t *testing.T) {
 	require.ErrorContains(t, err, "Timeout")
 }
 
-// somethingWrong is an error of a type of its own.
-type somethingWrong struct{ what string }
+// somethingError is an error of a type of its own.
+type somethingError struct{ what string }
 
-func (e *somethingWrong) Error() string { return "Something has gone " + e.what }
+func (e *somethingError) Error() string { return "Something has gone " + e.what }
 
 // Metaflow's exception-visible.
 func TestExceptionVisible(t *testing.T) {
@@ -449,10 +448,10 @@ func TestExceptionVisible(t *testing.T) {
 	both(t, func(t *testing.T, w world) {
 		f := flow.New("ExceptionVisible",
 			flow.Step("start", pass),
-			flow.Step("end", func(context.Context, *trial) error { return fmt.Errorf("end: %w", &somethingWrong{"wrong"}) }),
+			flow.Step("end", func(context.Context, *trial) error { return fmt.Errorf("end: %w", &somethingError{"wrong"}) }),
 		)
 		run := failed(t, w.run(t, f, options{}))
-		require.Equal(t, "somethingWrong", run.Failure.Type)
+		require.Equal(t, "somethingError", run.Failure.Type)
 		require.Equal(t, "end: Something has gone wrong", run.Failure.Message)
 		require.Equal(t, run.Failure.Message, attempts(t, run, "end")[0].Failure.Message)
 	})
@@ -478,6 +477,6 @@ func TestPanicKeepsLogs(t *testing.T) {
 		logs, err := task(t, run, "end").Logs(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, "Crash and burn!", logs[0].Lines[0].Message)
-		require.True(t, strings.Contains(string(logs[0].Raw), "nil pointer dereference"), "the log tells the end, too")
+		require.Contains(t, string(logs[0].Raw), "nil pointer dereference", "the log tells the end, too")
 	})
 }

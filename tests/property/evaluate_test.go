@@ -2,62 +2,94 @@ package property
 
 import "github.com/stepwell-flows/stepwell/flow"
 
-// evaluator runs a tree the plain way: one task after the other, in one goroutine, without a store. It notes the trail that each
-// task ended with.
-type evaluator map[string]uint64
+// evaluator runs a tree the plain way: one task after the other, in one goroutine, without a store. Where a part fails and that is
+// tolerated, it goes on all the same, since a flow may have run more of the part's tasks than those before the failure, or fewer.
+type evaluator struct {
+	trails map[string]uint64 // that each task ended with
+	tasks  []string          // in this order
+	maybe  map[string]bool   // that need not have run
+}
 
-func (e evaluator) run(n *tree, s *state, x flow.Index) {
+// run reports whether the node came to its end.
+func (e *evaluator) run(n *tree, s *state, x flow.Index) bool {
 	switch n.kind {
 	case flow.KindSeq:
-		e.all(n.kids, s, x)
+		return e.all(n.kids, s, x)
 	case flow.KindBranch:
-		var ends []*state
-		for _, arm := range n.kids {
-			end := s.clone()
-			e.run(arm, end, x)
-			ends = append(ends, end)
+		before, failed := len(e.tasks), 0
+		ends := make([]*state, len(n.kids))
+		for i, arm := range n.kids {
+			ends[i] = s.clone()
+			if !e.run(arm, ends[i], x) {
+				failed++
+			}
 		}
-		e.join(n.join, s, x, ends)
+		return e.join(n, s, x, ends, failed > 0, before)
 	case flow.KindForeach:
-		var ends []*state
-		for i, item := range s.items(n) {
-			end := s.clone()
-			end.bind(item)
-			e.all(n.kids, end, append(x[:len(x):len(x)], i))
-			ends = append(ends, end)
+		items := s.items(n)
+		before, failed := len(e.tasks), 0
+		ends := make([]*state, len(items))
+		for i, item := range items {
+			ends[i] = s.clone()
+			ends[i].bind(item)
+			if begun := len(e.tasks); !e.all(n.kids, ends[i], append(x[:len(x):len(x)], i)) {
+				e.doubt(begun)
+				ends[i] = nil
+				failed++
+			}
 		}
-		e.join(n.join, s, x, ends)
+		return e.join(n, s, x, ends, failed > n.fan.Tolerate.Of(len(items)), before)
 	case flow.KindSwitch:
-		e.run(n.kids[s.choose(n)], s, x)
+		return e.run(n.kids[s.choose(n)], s, x)
 	case flow.KindLoop:
 		for turn := 0; s.again(n); turn++ {
-			e.all(n.kids, s, append(x[:len(x):len(x)], turn))
+			if !e.all(n.kids, s, append(x[:len(x):len(x)], turn)) {
+				return false
+			}
 		}
+		return true
 	default:
-		s.step(n, flow.TaskName(n.name, x), how(n))
-		e[flow.TaskName(n.name, x)] = s.Trail
+		return e.task(n, s, x, func(task string) { s.step(n, task, "") })
 	}
 }
 
-func (e evaluator) all(nodes []*tree, s *state, x flow.Index) {
+func (e *evaluator) all(nodes []*tree, s *state, x flow.Index) bool {
 	for _, n := range nodes {
-		e.run(n, s, x)
+		if !e.run(n, s, x) {
+			return false
+		}
 	}
+	return true
 }
 
-// join starts from the state at the split. One that is caught has no inputs.
-func (e evaluator) join(n *tree, s *state, x flow.Index, ends []*state) {
-	if n.caught {
-		e.run(n, s, x)
-		return
+// join starts from the state at the split.
+func (e *evaluator) join(n *tree, s *state, x flow.Index, ends []*state, failed bool, before int) bool {
+	if failed {
+		e.doubt(before)
+		return false
 	}
-	s.joined(n, flow.TaskName(n.name, x), "", ends)
-	e[flow.TaskName(n.name, x)] = s.Trail
+	return e.task(n.join, s, x, func(task string) { s.joined(n.join, task, ends) })
 }
 
-func how(n *tree) string {
-	if n.caught {
-		return "caught"
+func (e *evaluator) task(n *tree, s *state, x flow.Index, work func(task string)) bool {
+	task := flow.TaskName(n.name, x)
+	e.tasks = append(e.tasks, task)
+	switch {
+	case s.doomed(n, task):
+		e.maybe[task] = true // it runs, but comes to no end
+		return false
+	case n.caught:
+		s.step(n, task, "caught")
+	default:
+		work(task)
 	}
-	return ""
+	e.trails[task] = s.Trail
+	return true
+}
+
+// doubt says that the tasks since then need not have run.
+func (e *evaluator) doubt(since int) {
+	for _, task := range e.tasks[since:] {
+		e.maybe[task] = true
+	}
 }

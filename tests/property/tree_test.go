@@ -23,9 +23,12 @@ type tree struct {
 	name string
 	kids []*tree // the nodes of a sequence and of a loop's or foreach's body, the arms of a branch, the cases of a switch
 	// Of a step and of a join:
-	caught  bool // it fails, and a catch function goes on
-	flaky   bool // its first attempt fails
-	batched bool // it is in a foreach with batches
+	caught bool // it fails, and a catch function goes on
+	flaky  bool // its first attempt fails
+	doomed bool // it fails with some states
+	// Of every node:
+	batched  bool // it is in a foreach with batches
+	tolerant bool // it is in a foreach that tolerates failures
 	// Of a branch and a foreach:
 	join *tree
 	// Of a foreach:
@@ -36,9 +39,11 @@ type tree struct {
 
 // generator draws trees of a limited number of nodes.
 type generator struct {
-	t      *rapid.T
-	named  int
-	budget int
+	t        *rapid.T
+	named    int
+	budget   int
+	tolerant int // foreach shapes around that tolerate failures
+	loops    int // around, in the same batch
 }
 
 const (
@@ -93,6 +98,14 @@ func (g *generator) node(depth int, batch bool) *tree {
 		if g.chance(25, "batch") {
 			f.fan.Batch = rapid.IntRange(2, 3).Draw(g.t, "batch size")
 		}
+		if g.chance(30, "tolerate") {
+			f.fan.Tolerate = flow.Percent(100) // so that the run as a whole does not fail
+			if g.tolerant > 0 {
+				f.fan.Tolerate = rapid.SampledFrom([]flow.Tolerance{flow.Percent(50), flow.Count(1), flow.Percent(0)}).Draw(g.t, "tolerance")
+			}
+			g.tolerant++
+			defer func() { g.tolerant-- }()
+		}
 		f.kids = g.seq(depth-1, f.fan.Batch > 0).kids
 		return f
 	case flow.KindSwitch:
@@ -103,6 +116,10 @@ func (g *generator) node(depth int, batch bool) *tree {
 		return s
 	case flow.KindLoop:
 		l := &tree{kind: kind, name: g.name("loop")}
+		if batch {
+			g.loops++
+			defer func() { g.loops-- }()
+		}
 		l.kids = g.seq(depth-1, batch).kids
 		for _, kid := range l.kids {
 			kid.walk(func(n *tree) {
@@ -120,7 +137,11 @@ func (g *generator) node(depth int, batch bool) *tree {
 }
 
 func (g *generator) step(kind string) *tree {
-	return &tree{kind: flow.KindStep, name: g.name(kind), caught: g.chance(15, "caught"), flaky: g.chance(15, "flaky")}
+	n := &tree{kind: flow.KindStep, name: g.name(kind), caught: g.chance(15, "caught")}
+	// An item of a batch begins anew with each failure, and the test environment allows for ten.
+	n.flaky = g.loops == 0 && g.chance(15, "flaky")
+	n.doomed = g.tolerant > 0 && !n.caught && g.chance(30, "doomed")
+	return n
 }
 
 // surely gives a sequence that may run no step a step: an arm has to end with one.
@@ -152,6 +173,9 @@ func (n *tree) String() string {
 	}
 	if n.flaky {
 		b.WriteString("?")
+	}
+	if n.doomed {
+		b.WriteString("*")
 	}
 	if n.fan != (flow.Fan{}) {
 		fmt.Fprintf(&b, "%+v", n.fan)
@@ -207,13 +231,22 @@ func (s *state) step(n *tree, task, what string) {
 	s.Turns = turns
 }
 
-// joined is what a join does with its inputs, which come in order.
-func (s *state) joined(n *tree, task, what string, inputs []*state) {
-	s.step(n, task, what)
+// joined is what a join does with its inputs, which come in order. That of an item that failed is nil.
+func (s *state) joined(n *tree, task string, inputs []*state) {
+	s.step(n, task, "")
 	s.Seen = []string{task}
 	for i, in := range inputs {
+		if in == nil {
+			s.Trail = mix(s.Trail, i, "failed")
+			continue
+		}
 		s.Trail = mix(s.Trail, i, in.Trail, in.Item, in.Seen)
 	}
+}
+
+// doomed says whether a task fails for good.
+func (s *state) doomed(n *tree, task string) bool {
+	return n.doomed && mix(s.Trail, s.Item, task)%3 == 0
 }
 
 func (s *state) items(n *tree) []uint64 {
@@ -271,11 +304,22 @@ func (n *tree) node(p *probe) flow.Node[state] {
 
 func (n *tree) joinFunc(p *probe) func(context.Context, *state, flow.Inputs[state]) error {
 	return func(ctx context.Context, s *state, in flow.Inputs[state]) error {
-		var inputs []*state
-		for _, input := range in.All() {
-			inputs = append(inputs, input)
+		inputs := make([]*state, in.Len())
+		missing := in.Len()
+		for i, input := range in.All() {
+			inputs[i] = input
+			missing--
 		}
-		return p.called(ctx, n, s, func(task string) { s.joined(n, task, "", inputs) })
+		for i := range in.Failures() {
+			if inputs[i] != nil {
+				return flow.Fail("item %d has failed and has not", i)
+			}
+			missing--
+		}
+		if missing != 0 {
+			return flow.Fail("%d items neither failed nor came to their end", missing)
+		}
+		return p.called(ctx, n, s, func(task string) { s.joined(n, task, inputs) })
 	}
 }
 
