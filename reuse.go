@@ -27,11 +27,16 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 		doc.Reused[name] = origin.Run.Run
 	}
 	// What a shard or a batch ended with is of use only to a foreach that would do the same with its items.
+	s := &records.Seeker{Store: c.store, Run: doc, Fresh: true}
 	plan.Walk(func(n flow.PlanNode) {
 		if n.Kind != flow.KindForeach {
 			return
 		}
 		was, ok := origin.Plan.Shape(n.Name)
+		if ok && !sameGraph(was.Nodes, n.Nodes) { // the join's record does not say what its items ran
+			delete(doc.Reused, n.Join.Name)
+			s.Reject(n.Join.Name, "its items have other steps now")
+		}
 		for _, name := range (flow.Plan{Root: n.Nodes[0]}).Names() {
 			ok = ok && doc.Reused[name] != ""
 		}
@@ -39,7 +44,6 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 			doc.Reused[records.ItemsKey(n.Name)] = origin.Run.Run
 		}
 	})
-	s := &records.Seeker{Store: c.store, Run: doc, Fresh: true}
 	at := &records.Cursor{}
 	if _, err := s.SeekSound(ctx, plan.Root, nil, at); err != nil {
 		return err
