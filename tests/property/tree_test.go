@@ -43,7 +43,6 @@ type generator struct {
 	named    int
 	budget   int
 	tolerant int // foreach shapes around that tolerate failures
-	loops    int // around, in the same batch
 }
 
 const (
@@ -116,10 +115,6 @@ func (g *generator) node(depth int, batch bool) *tree {
 		return s
 	case flow.KindLoop:
 		l := &tree{kind: kind, name: g.name("loop")}
-		if batch {
-			g.loops++
-			defer func() { g.loops-- }()
-		}
 		l.kids = g.seq(depth-1, batch).kids
 		for _, kid := range l.kids {
 			kid.walk(func(n *tree) {
@@ -137,9 +132,7 @@ func (g *generator) node(depth int, batch bool) *tree {
 }
 
 func (g *generator) step(kind string) *tree {
-	n := &tree{kind: flow.KindStep, name: g.name(kind), caught: g.chance(15, "caught")}
-	// An item of a batch begins anew with each failure, and the test environment allows for ten.
-	n.flaky = g.loops == 0 && g.chance(15, "flaky")
+	n := &tree{kind: flow.KindStep, name: g.name(kind), caught: g.chance(15, "caught"), flaky: g.chance(15, "flaky")}
 	n.doomed = g.tolerant > 0 && !n.caught && g.chance(30, "doomed")
 	return n
 }
