@@ -124,7 +124,7 @@ func (c *Client) Start(ctx context.Context, f *flow.Flow, o StartOptions) (*runs
 
 func checkParallel(n int) error {
 	if n < 0 {
-		return fmt.Errorf("the limit of parallel tasks is %d (use 0 for none, or 1 or more)", n)
+		return fmt.Errorf("the limit of parallel tasks (MaxParallel, --max-parallel) is %d (use 0 for none, or 1 or more)", n)
 	}
 	return nil
 }

@@ -216,6 +216,9 @@ func badInput(err error) error {
 	if f, ok := errors.AsType[*policies.Failure](err); ok {
 		return f
 	}
+	if policies.Classify(err).Class == policies.Permanent { // it says itself what is to be done
+		return err
+	}
 	if errors.Is(err, artifacts.ErrUnavailable) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}

@@ -301,3 +301,26 @@ func TestResumeOfABatchThatWasCut(t *testing.T) {
 	require.Equal(t, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, total(t, flowtest.Resume(t, f, origin, flowtest.Options{})))
 	require.Equal(t, map[string]int{"write[6]": 1, "join": 1}, c.take())
 }
+
+// A shard that fails is heard of at once, while tasks of it still run, however deep it is.
+func TestNestedShardsStop(t *testing.T) {
+	t.Parallel()
+	type grid struct{ Row, Col int }
+	var started atomic.Int64
+	rows := func(*grid) []int { return make([]int, 12) }
+	f := flow.New("NestedFlow", flow.Foreach("rows", rows, func(s *grid, _ int) {},
+		flow.Foreach("cols", rows, func(s *grid, _ int) {},
+			flow.Step("cell", func(ctx context.Context, _ *grid) error {
+				started.Add(1)
+				if x := flow.Current(ctx).Index; x[0] == 0 && x[1] == 0 {
+					return flow.Fail("broken")
+				}
+				time.Sleep(300 * time.Millisecond)
+				return nil
+			})).Join("row", func(context.Context, *grid, flow.Inputs[grid]) error { return nil }),
+	).Join("all", func(context.Context, *grid, flow.Inputs[grid]) error { return nil }))
+	run := flowtest.Run(t, f, flowtest.Options{Limits: &workflows.Limits{Tasks: 1, Shard: 12, Window: 3, Shards: 2}})
+	require.Equal(t, records.StatusFailed, run.Status)
+	require.Equal(t, "cell[0,0]", run.Failure.Task)
+	require.LessOrEqual(t, started.Load(), int64(2*2*3), "at most two shards, of two rows, of three cells each, were under way")
+}

@@ -163,6 +163,7 @@ func (r *run) bookkept(ctx workflow.Context, err error) error {
 
 // shard is a child workflow that runs a part of a foreach's list.
 type shard struct {
+	id     string
 	scope  *scope
 	future workflow.ChildWorkflowFuture
 	ended  bool
@@ -304,13 +305,13 @@ func (r *run) shard(ctx workflow.Context, s *scope, in ShardInput) (ShardOutput,
 	}
 	defer release()
 	last := in.First + in.Count - 1
+	sh := &shard{id: ShardID(r.flow, r.id, in.Node.Name, in.Index, in.First, last), scope: s}
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
-		WorkflowID:          ShardID(r.flow, r.id, in.Node.Name, in.Index, in.First, last),
+		WorkflowID:          sh.id,
 		WaitForCancellation: true,
 		ParentClosePolicy:   enumspb.PARENT_CLOSE_POLICY_TERMINATE,
 		StaticSummary:       fmt.Sprintf("%s: items %d to %d of %d", flow.TaskName(in.Node.Name, in.Index), in.First, last, in.List.Len),
 	})
-	sh := &shard{scope: s}
 	sh.future = workflow.ExecuteChildWorkflow(ctx, ShardType(r.flow), in)
 	r.shards = append(r.shards, sh)
 	var out ShardOutput

@@ -64,11 +64,16 @@ type scope struct {
 	halted bool
 	// budget is about how many tasks a foreach within may run in this workflow.
 	budget int
+	// tell is called when the scope is stopped by a failure. Only that of a whole shard has one.
+	tell func(ctx workflow.Context)
 }
 
 // failed tells a scope and those around it of a failure within.
 func (s *scope) failed(ctx workflow.Context) {
 	for ; s != nil && s.strict; s = s.parent {
+		if s.tell != nil && !s.halted {
+			s.tell(ctx)
+		}
 		s.halt(ctx)
 	}
 }

@@ -66,7 +66,8 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	if err := r.answers(ctx); err != nil {
 		return ShardOutput{}, err
 	}
-	r.top.strict = in.Stop
+	r.top.strict, r.top.tell = in.Stop, r.tellParent
+	r.listen(ctx)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		workflow.GetSignalChannel(ctx, haltSignal).Receive(ctx, nil)
 		r.top.halt(ctx)
@@ -104,6 +105,38 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 		err = writeErr
 	}
 	return r.output(at, err)
+}
+
+// failedSignal tells the parent of a shard that one of its items failed and it stops. The parent need not wait for what runs to
+// find out: what it says is the workflow id of the shard.
+const failedSignal = "stepwell.failed"
+
+// tellParent tells the parent that this shard stops.
+func (r *run) tellParent(ctx workflow.Context) {
+	parent := r.info.ParentWorkflowExecution
+	if parent == nil {
+		return
+	}
+	id := r.info.WorkflowExecution.ID
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		// A parent that has ended need not know.
+		_ = workflow.SignalExternalWorkflow(ctx, parent.ID, parent.RunID, failedSignal, id).Get(ctx, nil)
+	})
+}
+
+// listen hears of shards that stop.
+func (r *run) listen(ctx workflow.Context) {
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		for signals := workflow.GetSignalChannel(ctx, failedSignal); ; {
+			var id string
+			signals.Receive(ctx, &id)
+			for _, sh := range r.shards {
+				if sh.id == id && !sh.ended {
+					sh.scope.failed(ctx)
+				}
+			}
+		}
+	})
 }
 
 // asError is a failure as a workflow returns it.

@@ -99,6 +99,7 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 	if err := r.answers(ctx); err != nil {
 		return Output{}, err
 	}
+	r.listen(ctx)
 	at := in.Start
 	if at == nil {
 		at = &records.Cursor{}
