@@ -359,7 +359,7 @@ func BenchmarkBare(b *testing.B) {
 		_, err := fmt.Sscanf(text, "%d/%d/%d/%d", &f.Items, &f.Child, &f.Children, &f.Window)
 		require.NoError(b, err, text)
 		spent := r.bare(f)
-		fmt.Printf("%d activities, %d to a child, %d children and %d activities of each at once: %.2f ms, of the processors %.2f ms\n",
+		report(b, "%d activities, %d to a child, %d children and %d activities of each at once: %.2f ms, of the processors %.2f ms",
 			f.Items, f.Child, f.Children, f.Window, milliseconds(spent.wall), milliseconds(spent.cpu))
 	}
 }

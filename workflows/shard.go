@@ -141,12 +141,10 @@ func (r *run) listen(ctx workflow.Context) {
 
 // asError is a failure as a workflow returns it.
 func asError(err error) error {
-	var fatal *fatalError
-	if errors.As(err, &fatal) {
+	if fatal, ok := errors.AsType[*fatalError](err); ok {
 		err = fatal.f
 	}
-	var f *policies.Failure
-	if errors.As(err, &f) {
+	if f, ok := errors.AsType[*policies.Failure](err); ok {
 		return policies.Error(f, policies.Decision{})
 	}
 	return err

@@ -177,8 +177,7 @@ func (r *run) begin(ctx workflow.Context, in Input) error {
 // Temporal does: Temporal forgets.
 func (r *run) end(ctx workflow.Context, err error, last *records.Ref) (Output, error) {
 	e := records.End{Status: records.StatusCompleted, Ended: workflow.Now(ctx), Last: last}
-	var fatal *fatalError
-	if errors.As(err, &fatal) {
+	if fatal, ok := errors.AsType[*fatalError](err); ok {
 		err = fatal.f
 	}
 	var failure *policies.Failure

@@ -1,6 +1,10 @@
 package property
 
-import "github.com/stepwell-flows/stepwell/flow"
+import (
+	"slices"
+
+	"github.com/stepwell-flows/stepwell/flow"
+)
 
 // evaluator runs a tree the plain way: one task after the other, in one goroutine, without a store. Where a part fails and that is
 // tolerated, it goes on all the same, since a flow may have run more of the part's tasks than those before the failure, or fewer.
@@ -32,7 +36,7 @@ func (e *evaluator) run(n *tree, s *state, x flow.Index) bool {
 		for i, item := range items {
 			ends[i] = s.clone()
 			ends[i].bind(item)
-			if begun := len(e.tasks); !e.all(n.kids, ends[i], append(x[:len(x):len(x)], i)) {
+			if begun := len(e.tasks); !e.all(n.kids, ends[i], append(slices.Clip(x), i)) {
 				e.doubt(begun)
 				ends[i] = nil
 				failed++
@@ -43,7 +47,7 @@ func (e *evaluator) run(n *tree, s *state, x flow.Index) bool {
 		return e.run(n.kids[s.choose(n)], s, x)
 	case flow.KindLoop:
 		for turn := 0; s.again(n); turn++ {
-			if !e.all(n.kids, s, append(x[:len(x):len(x)], turn)) {
+			if !e.all(n.kids, s, append(slices.Clip(x), turn)) {
 				return false
 			}
 		}

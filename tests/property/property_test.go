@@ -90,6 +90,7 @@ type subject struct {
 }
 
 func newSubject(outer testing.TB, t *rapid.T) *subject {
+	outer.Helper()
 	s := &subject{TB: outer, t: t, probe: &probe{calls: map[string]int{}, trails: map[string]uint64{}}, want: &state{}, nodes: map[string]*tree{}}
 	s.tree = drawTree(t)
 	s.tree.walk(func(n *tree) {
@@ -109,7 +110,7 @@ func newSubject(outer testing.TB, t *rapid.T) *subject {
 	store, err := artifacts.Open(t.Context(), "mem:", artifacts.Options{})
 	require.NoError(t, err)
 	s.store = store
-	s.random = rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0)) //nolint:gosec // a test that can be repeated
+	s.random = rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 	return s
 }
 
