@@ -65,6 +65,8 @@ func settings() []setting {
 		{dynamicconfig.TransferProcessorSchedulerWorkerCount.Key(), 64, "512 goroutines by default, on one SQLite file"},
 		{dynamicconfig.TimerProcessorSchedulerWorkerCount.Key(), 64, "as the transfer queue"},
 		{dynamicconfig.VisibilityProcessorSchedulerWorkerCount.Key(), 16, "as the transfer queue; nobody waits for it"},
+		{dynamicconfig.EventsCacheMaxSizeBytes.Key(), 8 << 20,
+			"512 KiB by default, for each shard: in a fan-out the server would read back what it was told a moment ago"},
 		{dynamicconfig.HistoryCacheHostLevelMaxSize.Key(), 8_192, "128,000 cached runs by default"},
 
 		// No company: nothing to scan for on one machine, and nobody to report to.

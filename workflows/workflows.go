@@ -126,11 +126,23 @@ func check(in Input) error {
 	if in.Plan.Flow == "" || len(in.Plan.Root.Nodes) == 0 {
 		errs = append(errs, errors.New("the input has no plan (use the Plan of the flow)"))
 	}
-	for _, name := range in.Plan.Steps() {
-		if n, _ := in.Plan.Step(name); n.Policy == nil {
-			errs = append(errs, fmt.Errorf("step %q of the plan has no policy (use the Plan of the flow)", name))
+	in.Plan.Walk(func(n flow.PlanNode) {
+		switch n.Kind {
+		case flow.KindStep, flow.KindDecide:
+			if n.Policy == nil {
+				errs = append(errs, fmt.Errorf("step %q of the plan has no policy (use the Plan of the flow)", n.Name))
+			}
+		case flow.KindBranch, flow.KindForeach:
+			if n.Join == nil || n.Join.Policy == nil || len(n.Nodes) == 0 || n.Kind == flow.KindForeach && n.Fan == nil {
+				errs = append(errs, fmt.Errorf("%s %q of the plan is not whole (use the Plan of the flow)", n.Kind, n.Name))
+			}
+		case flow.KindLoop:
+			if len(n.Nodes) == 0 {
+				errs = append(errs, fmt.Errorf("loop %q of the plan has no body (use the Plan of the flow)", n.Name))
+			}
+		case flow.KindSeq, flow.KindSwitch: // what they have not is not run
 		}
-	}
+	})
 	if in.Run != "" {
 		errs = append(errs, records.CheckRunID(in.Run))
 	}

@@ -1,0 +1,31 @@
+package workflows_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/workflows"
+)
+
+// A plan that somebody wrote by hand, and not whole, fails the run at once and does not keep its workflow trying for ever.
+func TestPlanThatIsNotWhole(t *testing.T) {
+	t.Parallel()
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	workflows.Register(env, "HandFlow")
+	env.ExecuteWorkflow("HandFlow", workflows.Input{Run: "r", Prepared: true, Plan: flow.Plan{Flow: "HandFlow", Root: flow.PlanNode{
+		Kind: flow.KindSeq, Nodes: []flow.PlanNode{
+			{Kind: flow.KindDecide, Name: "each"}, {Kind: flow.KindForeach, Name: "each"},
+			{Kind: flow.KindBranch, Name: "both"}, {Kind: flow.KindLoop, Name: "again"},
+		},
+	}}})
+	require.True(t, env.IsWorkflowCompleted())
+	for _, text := range []string{
+		`step "each" of the plan has no policy`, `foreach "each" of the plan is not whole`, `branch "both" of the plan is not whole`, `loop "again" of the plan has no body`,
+	} {
+		require.ErrorContains(t, env.GetWorkflowError(), text)
+	}
+}
