@@ -19,8 +19,9 @@ TOOLS := $(CACHE)/lint-$(PINS)-$(shell $(GO) env GOVERSION)-$(shell $(GO) env GO
 GOLANGCI_LINT := $(TOOLS)/golangci-lint
 WORKFLOWCHECK := $(TOOLS)/workflowcheck
 
-# Packages that the race detector leaves out, as a regular expression over import paths. Empty: none.
-RACE_SKIP ?=
+# Packages that the race detector leaves out, as a regular expression over import paths. The conformance suite goes the same
+# ways as package tests, with a Temporal server that the detector slows down tenfold. Empty: none.
+RACE_SKIP ?= /tests/conformance$$
 # How long each fuzz target runs.
 FUZZTIME ?= 5s
 
