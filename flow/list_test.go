@@ -287,7 +287,7 @@ func TestListErrors(t *testing.T) {
 
 	// A panic of the items is the caller's.
 	require.PanicsWithValue(t, "items", func() {
-		_, _ = writeList(t.Context(), store, "f", func(yield func(any, error) bool) {
+		_, _ = writeList(t.Context(), artifacts.New(mem.New(), artifacts.Options{}), "f", func(yield func(any, error) bool) {
 			for i := range 1500 {
 				yield(&i, nil)
 			}

@@ -72,6 +72,8 @@ func (e *limiterEnv) run(f func(ctx workflow.Context, l *limiter) error) error {
 	e.RegisterWorkflowWithOptions(func(ctx workflow.Context) error { return f(ctx, &limiter{}) }, workflow.RegisterOptions{Name: "test"})
 	e.ExecuteWorkflow("test")
 	require.True(e.t, e.IsWorkflowCompleted())
+	e.mu.Lock() // an activity may still be on its way out
+	defer e.mu.Unlock()
 	return e.GetWorkflowError()
 }
 
@@ -375,7 +377,9 @@ func TestLimiterStops(t *testing.T) {
 				}
 				_ = workflow.Sleep(ctx, time.Second)
 				stopped = true
+				e.mu.Lock()
 				_, failed := e.serve([]activities.LimitMessage{{Key: "key", Max: test.limit, First: "other", Free: []string{"x"}}})
+				e.mu.Unlock()
 				wg.Wait(ctx)
 				return failed
 			}))
