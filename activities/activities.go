@@ -101,7 +101,6 @@ type Activities struct {
 	flows   []*flow.Flow
 	options Options
 	runs    runCache
-	lists   listCache
 }
 
 // New returns the activities of flows. The flows must have passed their Check.

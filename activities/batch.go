@@ -140,7 +140,7 @@ func (b *batch) try(ctx context.Context) (records.Batch, error) {
 			return out, err
 		}
 	}
-	if b.items, err = b.Activities.items(ctx, b.in.List); err != nil {
+	if b.items, err = flow.OpenItems(ctx, b.store, b.in.List); err != nil {
 		return records.Batch{}, badInput(err)
 	}
 	if err := b.loadBase(ctx); err != nil {

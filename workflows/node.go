@@ -40,7 +40,11 @@ type run struct {
 }
 
 func newRun(ctx workflow.Context, flowName, id string, d policies.Defaults, l *Limits, maxParallel int) *run {
-	r := &run{flow: flowName, id: id, info: workflow.GetInfo(ctx), defaults: d, limits: l.withDefaults(), maxParallel: maxParallel}
+	var limits Limits
+	if l != nil {
+		limits = *l
+	}
+	r := &run{flow: flowName, id: id, info: workflow.GetInfo(ctx), defaults: d, limits: limits.WithDefaults(), maxParallel: maxParallel}
 	r.top = &scope{r: r, strict: true, budget: r.limits.Tasks}
 	r.activities = workflow.NewSemaphore(ctx, int64(r.limits.Activities))
 	r.children = workflow.NewSemaphore(ctx, int64(r.limits.Shards))

@@ -52,9 +52,6 @@ type ShardOutput struct {
 	Stopped bool `json:"stopped,omitempty"`
 }
 
-// WithDefaults fills in what is zero.
-func (l Limits) WithDefaults() Limits { return (&l).withDefaults() }
-
 // Shard runs a part of a foreach's list: the items themselves, or more shards.
 func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	if in.Version > InputVersion || in.Node.Fan == nil || len(in.Node.Nodes) != 1 {

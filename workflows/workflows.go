@@ -58,10 +58,8 @@ type Limits struct {
 	Activities int `json:"activities,omitempty"`
 }
 
-func (l *Limits) withDefaults() Limits {
-	if l == nil {
-		l = &Limits{}
-	}
+// WithDefaults fills in what is zero.
+func (l Limits) WithDefaults() Limits {
 	return Limits{
 		Tasks: cmp.Or(l.Tasks, 200), Shard: cmp.Or(l.Shard, 500), Children: cmp.Or(l.Children, 500),
 		Window: cmp.Or(l.Window, 250), Shards: cmp.Or(l.Shards, 10), Activities: cmp.Or(l.Activities, 500),
