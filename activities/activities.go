@@ -15,6 +15,7 @@ import (
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 )
@@ -86,6 +87,8 @@ type Options struct {
 	Drain time.Duration
 	// Log also gets what steps log, with run, task and attempt added. Nil: the lines are only kept in the store.
 	Log slog.Handler
+	// Guard is what the process knows of dependencies. Defaults to a new one.
+	Guard *guard.Registry
 	// Random draws jitter from [0,1). Defaults to math/rand/v2.
 	Random func() float64
 	// Now is the clock of records. Defaults to time.Now; package flowtest gives the skipped one.
@@ -120,6 +123,9 @@ func New(store *artifacts.Store, o Options, flows ...*flow.Flow) *Activities {
 	}
 	if o.Random == nil {
 		o.Random = rand.Float64
+	}
+	if o.Guard == nil {
+		o.Guard = guard.New(guard.Options{Now: o.Now, Random: o.Random})
 	}
 	return &Activities{store: store, flows: flows, options: o}
 }

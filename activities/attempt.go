@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 )
@@ -261,9 +263,11 @@ func (t *attempt) call(ctx context.Context, state any, join *joinSource) (*polic
 		run, stop = context.WithTimeoutCause(run, d, errTimeout)
 		defer stop()
 	}
-	done := t.goCall(flow.NewContext(run, flow.Runtime{
-		Info: t.info(), Log: t.logger(), Card: &t.card, Progress: t.beat.progress,
-	}), state, join)
+	info := t.info()
+	done := t.goCall(guard.NewContext(flow.NewContext(run, flow.Runtime{
+		Info: info, Log: t.logger(), Card: &t.card, Progress: t.beat.progress,
+		Checkpoints: checkpoints{t.store, info.Flow, cmp.Or(info.Root, info.Run), info.Step, info.Index},
+	}), t.options.Guard), state, join)
 
 	stop := activity.GetWorkerStopChannel(ctx)
 	var drain <-chan time.Time

@@ -57,6 +57,8 @@ type StepDef struct {
 	RetryIf func(error) bool
 	// Catch is the catch function, nil when there is none.
 	Catch *policies.CatchPolicy
+	// Isolated is set if the step runs in a process of its own.
+	Isolated *Isolated
 	// Cards are the reports made when the task ends.
 	Cards []CardSpec
 }
@@ -158,6 +160,10 @@ func newStep[S any](name string, options []Option) *node {
 		timeout *policies.Timeout
 		catch   *policies.CatchPolicy
 		limit   *policies.Limit
+
+		dependency *policies.Dependency
+		budget     *policies.Budget
+		escalate   *policies.Escalate
 	)
 	twice := func(what string) {
 		n.errs = append(n.errs, fmt.Errorf("step %q has two %s policies (keep one)", name, what))
@@ -189,6 +195,26 @@ func newStep[S any](name string, options []Option) *node {
 				twice("limit")
 			}
 			limit = &o
+		case policies.Dependency:
+			if dependency != nil {
+				twice("dependency")
+			}
+			dependency = &o
+		case policies.Budget:
+			if budget != nil {
+				twice("budget")
+			}
+			budget = &o
+		case policies.Escalate:
+			if escalate != nil {
+				twice("escalate")
+			}
+			escalate = &o
+		case Isolated:
+			if def.Isolated != nil {
+				twice("isolated")
+			}
+			def.Isolated = &o
 		case CardSpec:
 			def.Cards = append(def.Cards, o)
 		default:
@@ -200,6 +226,7 @@ func newStep[S any](name string, options []Option) *node {
 	if limit != nil {
 		def.Spec = def.Spec.Limited(*limit)
 	}
+	def.Spec.Dependency, def.Spec.Budget, def.Spec.Escalate = dependency, budget, escalate
 	for _, err := range each(def.Spec.Validate()) {
 		n.errs = append(n.errs, fmt.Errorf("step %q: %w", name, err))
 	}

@@ -47,6 +47,8 @@ type PlanNode struct {
 	Name string `json:"name,omitempty"`
 	// Policy is the step's policies.
 	Policy *policies.Spec `json:"policy,omitempty"`
+	// Isolated is set if the step runs in a process of its own.
+	Isolated *Isolated `json:"isolated,omitempty"`
 	// Cards names the step's cards.
 	Cards []string `json:"cards,omitempty"`
 	// Nodes are a shape's parts, in order: the nodes of a sequence, the arms of a branch, the cases of a switch. A foreach and a
@@ -80,7 +82,7 @@ func (n *node) plan() PlanNode {
 	p := PlanNode{Kind: n.kind, Name: n.name}
 	if n.step != nil {
 		spec := n.step.Spec // a copy: whoever edits a plan must not edit the flow
-		p.Policy = &spec
+		p.Policy, p.Isolated = &spec, n.step.Isolated
 		for _, c := range n.step.Cards {
 			p.Cards = append(p.Cards, c.Name)
 		}

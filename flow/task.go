@@ -35,10 +35,11 @@ type Info struct {
 // Runtime is what a running task can reach. The worker puts it into the context that a step gets;
 // a unit test may do so too. Nil fields are harmless.
 type Runtime struct {
-	Info     Info
-	Log      *slog.Logger
-	Card     *CardContent
-	Progress func(done, total int64)
+	Info        Info
+	Log         *slog.Logger
+	Card        *CardContent
+	Progress    func(done, total int64)
+	Checkpoints Checkpoints
 }
 
 type runtimeKey struct{}

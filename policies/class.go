@@ -30,6 +30,10 @@ const (
 	Permanent Class = "Permanent"
 	// Bug means that the code panicked. Tried again.
 	Bug Class = "Bug"
+	// OutOfMemory means that an isolated step used more memory than it was given. Tried again, see Escalate.
+	OutOfMemory Class = "OutOfMemory"
+	// OverBudget means that it would have been tried again, but too much was tried again already: see Budget. Never tried again.
+	OverBudget Class = "OverBudget"
 	// Cancelled means that somebody stopped the run. Never tried again.
 	Cancelled Class = "Cancelled"
 	// Unknown is an error that no rule knows. Tried again.
@@ -37,8 +41,8 @@ const (
 )
 
 var (
-	classes      = []Class{Transient, RateLimited, TimedOut, Lost, Invalid, Denied, Permanent, Bug, Cancelled, Unknown}
-	finalClasses = []Class{Invalid, Denied, Permanent, Cancelled}
+	classes      = []Class{Transient, RateLimited, TimedOut, Lost, Invalid, Denied, Permanent, Bug, OutOfMemory, OverBudget, Cancelled, Unknown}
+	finalClasses = []Class{Invalid, Denied, Permanent, OverBudget, Cancelled}
 )
 
 // known reports whether c is one of the classes above.

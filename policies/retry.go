@@ -43,6 +43,8 @@ type Retry struct {
 	// Lost is how many lost attempts are tolerated in addition to MaximumAttempts, before the task
 	// fails with class Lost. Zero means five, a negative number none.
 	Lost int
+	// Exhausted says what happens when the task has failed for good. The zero value is Fail.
+	Exhausted Exhausted
 }
 
 // StepOption makes Retry an option of a step.
@@ -56,6 +58,48 @@ const (
 	defaultMaximum     = 100 // times InitialInterval
 	defaultLost        = 5
 )
+
+// Exhausted says what happens to a task that has failed for good: its attempts are spent, or its failure is one that is not
+// tried again.
+type Exhausted uint8
+
+// What happens to a task that has failed for good.
+const (
+	// Fail runs the step's catch function and, without one, fails the task.
+	Fail Exhausted = iota
+	// Pause waits for a person, who lets the task be tried again (with "starter retry"), skips it (with "starter skip": the run
+	// goes on from the state before the step) or lets it fail (with "starter fail"), as Fail does.
+	Pause
+)
+
+var exhaustedNames = [...]string{Fail: "fail", Pause: "pause"}
+
+// String returns "fail" or "pause".
+func (e Exhausted) String() string {
+	if int(e) < len(exhaustedNames) {
+		return exhaustedNames[e]
+	}
+	return fmt.Sprintf("Exhausted(%d)", uint8(e))
+}
+
+// MarshalText writes the name.
+func (e Exhausted) MarshalText() ([]byte, error) {
+	if int(e) >= len(exhaustedNames) {
+		return nil, fmt.Errorf("%s is not known (use Fail or Pause)", e)
+	}
+	return []byte(e.String()), nil
+}
+
+// UnmarshalText reads the name.
+func (e *Exhausted) UnmarshalText(b []byte) error {
+	for i, name := range exhaustedNames {
+		if name == string(b) {
+			*e = Exhausted(i)
+			return nil
+		}
+	}
+	return fmt.Errorf("%q is not known (use \"fail\" or \"pause\")", b)
+}
 
 // Jitter is how the wait before the next attempt is drawn. The zero value is FullJitter.
 //

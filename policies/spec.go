@@ -25,12 +25,21 @@ type Spec struct {
 	// HasRetryIf says that the step has a Retry.RetryIf function.
 	HasRetryIf bool `json:"has_retry_if,omitempty"`
 
+	// Exhausted says what happens when the task has failed for good.
+	Exhausted Exhausted `json:"exhausted,omitzero"`
+
 	// Timeout is the step's timeouts, zero where the step sets none.
 	Timeout Timeout `json:"timeout,omitzero"`
 	// Catch says that the step has a catch function.
 	Catch bool `json:"catch,omitempty"`
 	// Limit is the step's limit, zero where the step has none. See [Spec.Limited].
 	Limit Limit `json:"limit,omitzero"`
+	// Dependency is the service that the step calls, nil if it has none.
+	Dependency *Dependency `json:"dependency,omitempty"`
+	// Budget is the step's share in the run's budget for retries, nil if it has none.
+	Budget *Budget `json:"budget,omitempty"`
+	// Escalate is the step's ladder, nil if it has none.
+	Escalate *Escalate `json:"escalate,omitempty"`
 
 	mistakes mistakes
 }
@@ -55,6 +64,7 @@ func NewSpec(r *Retry, t *Timeout, c *CatchPolicy) Spec {
 		NonRetryable:       append([]string(nil), r.NonRetryable...), // nil when empty, as after JSON
 		Lost:               max(or(r.Lost, defaultLost), 0),
 		HasRetryIf:         r.RetryIf != nil,
+		Exhausted:          r.Exhausted,
 		Catch:              c != nil,
 	}
 	if s.MaximumInterval == 0 {
@@ -146,6 +156,10 @@ func (s Spec) Validate() error {
 		}
 	}
 
+	if int(s.Exhausted) >= len(exhaustedNames) {
+		bad("retry: %s is not known (use Fail or Pause)", s.Exhausted)
+	}
+
 	t := s.Timeout
 	errs = append(errs, s.mistakes.timeout)
 	checkDuration(bad, "timeout: Attempt", t.Attempt)
@@ -168,6 +182,15 @@ func (s Spec) Validate() error {
 	}
 	errs = append(errs, s.mistakes.catch, s.mistakes.limit)
 	s.Limit.validate(bad)
+	if s.Dependency != nil {
+		s.Dependency.validate(bad)
+	}
+	if s.Budget != nil {
+		s.Budget.validate(bad, "budget")
+	}
+	if s.Escalate != nil {
+		s.Escalate.validate(bad)
+	}
 	return errors.Join(errs...)
 }
 

@@ -5,6 +5,7 @@
 //	flows/<Flow>/<run>/tasks/<step>/<index>.json             … of a task in a foreach or loop
 //	flows/<Flow>/<run>/attempts/<step>/<index>/<n>.json      an attempt that failed or was lost
 //	flows/<Flow>/<run>/logs/<step>/<index>/<n>.log           the lines of an attempt, JSON, one object each
+//	flows/<Flow>/<run>/checkpoints/<step>/<index>/<name>     what a task keeps for its next attempt, and for resumes of the run
 //	flows/<Flow>/<run>/cards/<step>/<index>/<name>.html      reports
 //	flows/<Flow>/<run>/end.json                              how the run ended (written once)
 //

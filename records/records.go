@@ -243,6 +243,12 @@ func CardKey(flowName, run, step string, x flow.Index, name string) string {
 	return CardsPrefix(flowName, run, step, x) + name + ".html"
 }
 
+// CheckpointKey is where a task keeps a document of its own from one attempt to the next. Run is the first one of a chain of
+// resumes.
+func CheckpointKey(flowName, run, step string, x flow.Index, name string) string {
+	return RunPrefix(flowName, run) + "checkpoints/" + step + "/" + x.Key() + "/" + name
+}
+
 // CreateRun writes run.json. It fails with [artifacts.ErrExists] when the run's id is taken.
 func CreateRun(ctx context.Context, s *artifacts.Store, r Run) error {
 	if err := CheckRunID(r.Run); err != nil {
