@@ -304,26 +304,31 @@ func (c *command) attachCmd() *cobra.Command {
 			if run, err = s.client.Runs().Run(ctx, run.Flow, run.Run.Run); err != nil {
 				return err
 			}
-			own := run.Ended.IsZero() && c.mustWork(ctx, s, run.TaskQueue)
-			w := watching{own: own, tail: true}
-			if own {
-				log := c.followedLog()
-				if s.dev.Shared { // the process that started the run may be alive, and run steps too
-					log = nil
-				} else {
-					w.tail = false
-				}
-				stop, err := c.startWorker(s, run.TaskQueue, log)
-				if err != nil {
-					return err
-				}
-				defer stop()
-			} else if run.Ended.IsZero() {
-				c.warnUnpolled(ctx, s, run.TaskQueue)
-			}
-			return c.follow(ctx, s, run, w)
+			return c.carryOn(ctx, s, run)
 		},
 	})
+}
+
+// carryOn follows a run that was started before, and runs its steps if nobody else does.
+func (c *command) carryOn(ctx context.Context, s *session, run *runs.Run) error {
+	own := run.Ended.IsZero() && c.mustWork(ctx, s, run.TaskQueue)
+	w := watching{own: own, tail: true}
+	if own {
+		log := c.followedLog()
+		if s.dev.Shared { // the process that started the run may be alive, and run steps too
+			log = nil
+		} else {
+			w.tail = false
+		}
+		stop, err := c.startWorker(s, run.TaskQueue, log)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	} else if run.Ended.IsZero() {
+		c.warnUnpolled(ctx, s, run.TaskQueue)
+	}
+	return c.follow(ctx, s, run, w)
 }
 
 func (c *command) cancelCmd() *cobra.Command {

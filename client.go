@@ -181,9 +181,13 @@ func (c *Client) start(ctx context.Context, doc records.Run, at *records.Cursor)
 }
 
 func (c *Client) execute(ctx context.Context, doc records.Run, at *records.Cursor) error {
+	rungs, err := records.Rungs(ctx, c.store, doc.Plan)
+	if err != nil {
+		return err
+	}
 	in := workflows.Input{
 		Version: workflows.InputVersion, Plan: doc.Plan, Run: doc.Run, Prepared: true,
-		Defaults: policies.Defaults{Heartbeat: c.options.Heartbeat}, Start: at, MaxParallel: doc.MaxParallel,
+		Defaults: policies.Defaults{Heartbeat: c.options.Heartbeat}, Start: at, MaxParallel: doc.MaxParallel, Rungs: rungs,
 	}
 	limits := workflows.Limits{}
 	if c.options.Slots > 0 {
@@ -204,7 +208,7 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *records.Curso
 		StaticDetails:                            staticDetails(doc, c.store),
 		TypedSearchAttributes:                    searchAttributes(doc),
 	}
-	_, err := c.temporal.ExecuteWorkflow(ctx, o, doc.Flow, in)
+	_, err = c.temporal.ExecuteWorkflow(ctx, o, doc.Flow, in)
 	var invalid *serviceerror.InvalidArgument
 	if errors.As(err, &invalid) && strings.Contains(strings.ToLower(err.Error()), "search attribute") {
 		// A server that was not set up for Stepwell; the run is as good without.

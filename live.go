@@ -120,6 +120,8 @@ func row(step watched, now time.Time, s style) (glyph, text string) {
 		return s.warn("■"), took + " cancelled"
 	case runs.Running, runs.Unfinished:
 		return running(step, took, now, s)
+	case runs.Paused:
+		return s.warn("‖"), took + s.warn(" paused: ") + failureText(step.failure)
 	case runs.NotStarted:
 	}
 	return s.faint("○"), ""

@@ -61,7 +61,7 @@ func (s style) state(state runs.State) string {
 		return s.good(string(state))
 	case runs.Failed:
 		return s.bad(string(state))
-	case runs.Caught, runs.Cancelled, runs.Unfinished:
+	case runs.Caught, runs.Cancelled, runs.Unfinished, runs.Paused:
 		return s.warn(string(state))
 	case runs.Running:
 		return s.busy(string(state))

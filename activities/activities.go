@@ -31,10 +31,11 @@ func BatchType(flowName, foreach string) string { return flowName + "." + foreac
 
 // The activity types of a run's own bookkeeping.
 const (
-	BeginType = "stepwell.begin"
-	EndType   = "stepwell.end"
-	LookType  = "stepwell.look"
-	ShardType = "stepwell.shard"
+	BeginType  = "stepwell.begin"
+	EndType    = "stepwell.end"
+	LookType   = "stepwell.look"
+	SettleType = "stepwell.settle"
+	ShardType  = "stepwell.shard"
 )
 
 // StepInput tells an attempt which task it is. It holds references, never data.
@@ -51,8 +52,17 @@ type StepInput struct {
 	Join *JoinInput `json:"join,omitempty"`
 	// LookBack says that the task may be finished although this is its first attempt: the workflow was reset.
 	LookBack bool `json:"look_back,omitempty"`
-	// Failure is what the step ended with, for its catch function.
+	// Failure is what the step ended with, for its catch function and for Skip.
 	Failure *policies.Failure `json:"failure,omitempty"`
+	// Before is how many attempts there were in earlier activities of the task: it was deferred, climbed, or a person let it be
+	// tried again.
+	Before int `json:"before,omitempty"`
+	// Forgiven is up to which attempt failures do not count any more.
+	Forgiven int `json:"forgiven,omitempty"`
+	// Rung is the rung of the step's ladder, counted from 0.
+	Rung int `json:"rung,omitempty"`
+	// Skip finishes the task without calling the step: a person wants it so.
+	Skip bool `json:"skip,omitempty"`
 }
 
 // StepResult is what a finished task tells the workflow.
@@ -66,6 +76,24 @@ type StepResult struct {
 	Set map[string]string `json:"set,omitempty"`
 	// Unshown is how many more it changed.
 	Unshown int `json:"unshown,omitempty"`
+	// Earlier tells of the attempts that failed, for people, the latest last.
+	Earlier []string `json:"earlier,omitempty"`
+	// Again says that the task is not finished. The other fields are empty then.
+	Again *Again `json:"again,omitempty"`
+}
+
+// Again says that a task has to go on in another activity.
+type Again struct {
+	// Attempt is the last attempt there was.
+	Attempt int `json:"attempt"`
+	// Wait is how long to wait, in nanoseconds.
+	Wait time.Duration `json:"wait,omitempty"`
+	// Deferred says that it waits for something to come back. Otherwise it goes on with Rung.
+	Deferred bool   `json:"deferred,omitempty"`
+	Rung     int    `json:"rung,omitempty"`
+	Reason   string `json:"reason"`
+	// Failure is what the attempt ended with.
+	Failure *policies.Failure `json:"failure,omitempty"`
 }
 
 // EndInput says how a run ended.
@@ -162,6 +190,7 @@ func (a *Activities) Register(r Registry) {
 	register(EndType, a.end)
 	register(SendLimitType, sendLimit)
 	register(LookType, a.look)
+	register(SettleType, a.settled)
 	register(ShardType, a.shard)
 }
 
@@ -180,7 +209,7 @@ func (a *Activities) Unknown(ctx context.Context, args converter.EncodedValues) 
 	if err := args.Get(&in); err != nil || in.Step == "" {
 		return StepResult{}, temporal.NewNonRetryableApplicationError(fmt.Sprintf("activity %q is no step", info.ActivityType.Name), string(policies.Invalid), nil)
 	}
-	n := int(info.Attempt)
+	n := in.Before + int(info.Attempt)
 	f := &policies.Failure{
 		Class: policies.Lost, Flow: in.Flow, Run: in.Run, Step: in.Step, Task: flow.TaskName(in.Step, in.Index), Attempt: n, Worker: a.options.Worker, Time: a.options.Now(),
 		Message: a.unknownText(info),
@@ -223,7 +252,7 @@ func (a *Activities) begin(ctx context.Context, r records.Run) error {
 func (a *Activities) end(ctx context.Context, in EndInput) error {
 	defer beating(ctx, a.options.Worker)()
 	if f := in.End.Failure; f != nil && f.Attempt == 0 {
-		if _, err := a.settle(ctx, f); err != nil {
+		if _, err := a.settle(ctx, f, 0); err != nil {
 			return bookkeeping(err)
 		}
 	}
@@ -233,10 +262,40 @@ func (a *Activities) end(ctx context.Context, in EndInput) error {
 	return bookkeeping(records.CreateEnd(ctx, a.store, in.Flow, in.Run, in.End))
 }
 
+// SettleInput asks for what only the ledger knows of a failure that the server made.
+type SettleInput struct {
+	Failure policies.Failure `json:"failure"`
+	// Forgiven is up to which attempt failures do not count any more.
+	Forgiven int `json:"forgiven,omitempty"`
+	// Workflow is the id of the workflow in which the task waits for a person now.
+	Workflow string `json:"workflow"`
+}
+
+// settled completes a failure that the server made and notes in the ledger that its task waits for a person.
+func (a *Activities) settled(ctx context.Context, in SettleInput) (policies.Failure, error) {
+	defer beating(ctx, a.options.Worker)()
+	f := in.Failure
+	ledger, err := a.settle(ctx, &f, in.Forgiven)
+	if err != nil {
+		return f, bookkeeping(err)
+	}
+	step, x, err := flow.ParseTaskName(f.Task)
+	if err != nil {
+		return f, bookkeeping(policies.WithClass(err, policies.Permanent))
+	}
+	last := records.Attempt{Attempt: max(f.Attempt, 1), Outcome: records.Failed, Worker: f.Worker, Ended: f.Time, Failure: &f, Reason: f.Message}
+	if n := len(ledger); n > 0 && ledger[n-1].Attempt == f.Attempt {
+		last = ledger[n-1]
+	}
+	f.Attempt = last.Attempt
+	last.Paused, last.Workflow, last.Delay = true, in.Workflow, 0
+	return f, bookkeeping(records.PutAttempt(ctx, a.store, f.Flow, f.Run, step, x, last))
+}
+
 // settle completes a failure that the server made when it gave a task up, because the last attempt's worker was lost or
 // a timeout passed: only the ledger knows how many attempts there were. It writes the entry that the lost worker could
 // not write, and returns the ledger. A failure that an attempt told itself stays as it is.
-func (a *Activities) settle(ctx context.Context, f *policies.Failure) ([]records.Attempt, error) {
+func (a *Activities) settle(ctx context.Context, f *policies.Failure, forgiven int) ([]records.Attempt, error) {
 	if f == nil || f.Step == "" {
 		return nil, nil
 	}
@@ -256,19 +315,22 @@ func (a *Activities) settle(ctx context.Context, f *policies.Failure) ([]records
 		f.Attempt++
 		e := records.Attempt{Attempt: f.Attempt, Outcome: records.Lost, Worker: f.Worker, Failure: f, Reason: "lost attempts spent"}
 		ledger = append(ledger, e)
-		f.CodeFailures, f.LostAttempts = count(ledger)
+		f.CodeFailures, f.LostAttempts = count(ledger, forgiven)
 		return ledger, records.PutAttempt(ctx, a.store, f.Flow, f.Run, step, x, e)
 	}
-	f.CodeFailures, f.LostAttempts = count(ledger)
+	f.CodeFailures, f.LostAttempts = count(ledger, forgiven)
 	return ledger, nil
 }
 
-// count tells the attempts that failed by the author's code from those that were lost.
-func count(ledger []records.Attempt) (code, lost int) {
+// count tells the attempts that failed by the author's code from those that were lost, of those after a number.
+func count(ledger []records.Attempt, forgiven int) (code, lost int) {
 	for _, e := range ledger {
-		if e.CountsAsCodeFailure {
+		switch {
+		case e.Attempt <= forgiven, e.Outcome == records.Deferred:
+		case e.CountsAsCodeFailure:
 			code++
-		} else {
+		case e.Outcome == records.Failed: // it climbed
+		default:
 			lost++
 		}
 	}

@@ -31,25 +31,30 @@ type attempt struct {
 	// batched says that the log is shared with other items.
 	batched bool
 
-	run     records.Run
-	spec    policies.Spec
-	number  int
-	worker  string
-	started time.Time
-	ledger  []records.Attempt // the attempts before this one
-	ahead   flow.Ahead
-	log     *attemptLog
-	card    flow.CardContent
-	beat    heartbeat
+	run    records.Run
+	spec   policies.Spec
+	number int
+	worker string
+	// workflow is the id of the one that runs the task.
+	workflow string
+	started  time.Time
+	ledger   []records.Attempt // the attempts before this one
+	ahead    flow.Ahead
+	log      *attemptLog
+	card     flow.CardContent
+	beat     heartbeat
 }
 
 func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDef, in StepInput, catch bool) (StepResult, error) {
 	info := activity.GetInfo(ctx)
 	t := &attempt{
 		Activities: a, flow: f, def: def, in: in, catch: catch,
-		number: int(info.Attempt), worker: a.options.Worker, started: a.options.Now(),
+		number: in.Before + int(info.Attempt), worker: a.options.Worker, started: a.options.Now(), workflow: info.WorkflowExecution.ID,
 	}
-	t.beat.start(ctx, info.HeartbeatTimeout, t.worker, t.started)
+	if catch {
+		t.number = int(info.Attempt)
+	}
+	t.beat.start(ctx, info.HeartbeatTimeout, t.number, t.worker, t.started)
 	defer t.beat.stop()
 	defer func() {
 		if t.log != nil {
@@ -72,7 +77,7 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 			failure.Class = policies.Unknown
 		}
 	}
-	return StepResult{}, t.fail(ctx, failure, err)
+	return t.fail(ctx, failure, err)
 }
 
 // try returns a result, or an error and, where it knows more than the error tells, the failure.
@@ -86,11 +91,11 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 	if !ok || node.Policy == nil {
 		return StepResult{}, nil, policies.WithClass(fmt.Errorf("step %q is not in the plan of run %q", t.in.Step, t.in.Run), policies.Permanent)
 	}
-	t.spec = *node.Policy
+	t.spec = node.Policy.At(t.in.Rung)
 	t.log = newAttemptLog(t)
 
 	if t.catch {
-		if t.ledger, err = t.settle(ctx, t.in.Failure); err != nil {
+		if t.ledger, err = t.settle(ctx, t.in.Failure, t.in.Forgiven); err != nil {
 			return StepResult{}, nil, err
 		}
 	}
@@ -118,7 +123,11 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 	if err != nil {
 		return StepResult{}, nil, err
 	}
-	if failure, err := t.call(ctx, state, join); err != nil {
+	if t.in.Skip {
+		if t.ahead, err = t.flow.Ahead(ctx, t.store, t.in.Step, state); err != nil {
+			return StepResult{}, nil, err
+		}
+	} else if failure, err := t.call(ctx, state, join); err != nil {
 		return StepResult{}, failure, err
 	}
 	// The author's code is done: a cancel that arrives now is too late to undo it.
@@ -157,7 +166,7 @@ func (t *attempt) lookBack(ctx context.Context) (done bool, _ StepResult, _ *pol
 		}
 		t.ledger = append(t.ledger, e)
 	}
-	if _, lost := count(t.ledger); lost > t.spec.Lost {
+	if _, lost := count(t.ledger, t.in.Forgiven); lost > t.spec.Lost {
 		f := &policies.Failure{Class: policies.Lost, Message: fmt.Sprintf(
 			"the worker was lost %d times while it ran this task (look for a crash or too little memory; Retry.Lost allows %d)", lost, t.spec.Lost)}
 		return false, StepResult{}, f, f
@@ -400,13 +409,12 @@ type beatDetails struct {
 
 // start beats every third of the timeout, at least every 10 s because a cancel arrives with the answer.
 // A step shorter than that sends none.
-func (h *heartbeat) start(ctx context.Context, timeout time.Duration, workerName string, started time.Time) {
+func (h *heartbeat) start(ctx context.Context, timeout time.Duration, n int, workerName string, started time.Time) {
 	h.quit, h.stopped = make(chan struct{}), make(chan struct{})
 	every := min(timeout/3, 10*time.Second)
 	if every <= 0 {
 		every = 10 * time.Second
 	}
-	n := int(activity.GetInfo(ctx).Attempt)
 	go func() {
 		defer close(h.stopped)
 		tick := time.NewTicker(every)
@@ -425,7 +433,8 @@ func (h *heartbeat) start(ctx context.Context, timeout time.Duration, workerName
 // beating sends heartbeats for an activity that is no step, until the function that it returns is called.
 func beating(ctx context.Context, workerName string) (stop func()) {
 	var h heartbeat
-	h.start(ctx, activity.GetInfo(ctx).HeartbeatTimeout, workerName, time.Now())
+	info := activity.GetInfo(ctx)
+	h.start(ctx, info.HeartbeatTimeout, int(info.Attempt), workerName, time.Now())
 	return h.stop
 }
 

@@ -66,7 +66,7 @@ func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (re
 		ends: map[int]records.Item{}, tries: map[int]records.Item{}, saved: time.Now(),
 	}
 	b.part = records.Shard{Flow: in.Flow, Run: in.Run, Foreach: in.Foreach, Index: in.Index, First: in.First, Count: in.Count}
-	b.beat.start(ctx, info.HeartbeatTimeout, a.options.Worker, a.options.Now())
+	b.beat.start(ctx, info.HeartbeatTimeout, b.number, a.options.Worker, a.options.Now())
 	defer b.beat.stop()
 	defer func() {
 		if b.log != nil {

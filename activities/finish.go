@@ -8,6 +8,7 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
@@ -34,13 +35,27 @@ func (t *attempt) save(ctx context.Context, state any, prev map[string]artifacts
 	if t.catch {
 		rec.Outcome, rec.Failure, rec.Attempt = records.Caught, t.in.Failure, t.in.Failure.Attempt
 	}
+	if t.in.Skip {
+		rec.Outcome, rec.Failure = records.Skipped, t.in.Failure
+	}
 	t.renderCards(ctx, rec)
 	t.log.flush() // who sees the record sees the log
 	ref, rec, err := records.CreateTask(ctx, t.store, rec)
 	if err != nil {
 		return StepResult{}, err
 	}
+	t.remember(ctx)
 	return t.result(ref, rec), nil
+}
+
+// remember keeps on which rung the step finished, for the next run. It is a hint: who loses it climbs once more.
+func (t *attempt) remember(ctx context.Context) {
+	if t.in.Rung == 0 || t.in.Skip || t.catch {
+		return
+	}
+	if err := records.PutRung(ctx, t.store, t.in.Flow, t.in.Step, t.in.Rung); err != nil {
+		t.log.logger.Warn("the rung is not remembered for the next run", "rung", t.in.Rung+1, "error", err)
+	}
 }
 
 // Previews in a result are for people who look at the history, where every byte is kept for long.
@@ -50,7 +65,7 @@ const (
 )
 
 func (t *attempt) result(ref records.Ref, rec records.Task) StepResult {
-	r := StepResult{Ref: ref, Outcome: rec.Outcome, Attempt: rec.Attempt, Ahead: rec.Ahead}
+	r := StepResult{Ref: ref, Outcome: rec.Outcome, Attempt: rec.Attempt, Ahead: rec.Ahead, Earlier: earlier(t.ledger)}
 	room := maxPreviews
 	for _, name := range rec.Changed {
 		e := rec.Artifacts[name]
@@ -67,21 +82,43 @@ func (t *attempt) result(ref records.Ref, rec records.Task) StepResult {
 	return r
 }
 
-// fail ends the attempt: it settles what comes next, writes the ledger and returns the error for Temporal.
-func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) error {
+// earlier tells of the last attempts that failed.
+func earlier(ledger []records.Attempt) []string {
+	const most, length = 4, 160
+	var lines []string
+	for _, e := range ledger[max(0, len(ledger)-most):] {
+		line := fmt.Sprintf("attempt %d: %s", e.Attempt, e.Outcome)
+		if e.Failure != nil {
+			line = fmt.Sprintf("attempt %d: %s: %s", e.Attempt, e.Failure.Class, strings.ReplaceAll(e.Failure.Message, "\n", " "))
+		}
+		if len(line) > length {
+			line = strings.ToValidUTF8(line[:length], "") + "…"
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// fail ends the attempt: it settles what comes next, writes the ledger and returns the error for Temporal, or the result that
+// makes the workflow go on in another activity.
+func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (StepResult, error) {
 	ctx = context.WithoutCancel(ctx)
 	f.Flow, f.Run, f.Step, f.Task = t.in.Flow, t.in.Run, t.in.Step, flow.TaskName(t.in.Step, t.in.Index)
 	f.Attempt, f.Worker, f.Time = t.number, t.worker, t.options.Now()
 	if t.catch {
 		f.Attempt = t.in.Failure.Attempt
 	}
-	entry := records.Attempt{Attempt: t.number, Outcome: records.Failed, Worker: t.worker, Started: t.started, Ended: f.Time, Failure: f}
-	code, lost := count(t.ledger)
+	entry := records.Attempt{
+		Attempt: t.number, Outcome: records.Failed, Worker: t.worker, Started: t.started, Ended: f.Time, Failure: f,
+		Workflow: t.workflow, Rung: t.in.Rung,
+	}
+	code, lost := count(t.ledger, t.in.Forgiven)
 	if t.catch {
 		code, lost = 0, t.number-1 // it is called again only when it was lost
 	}
 
 	var d policies.Decision
+	var again *Again
 	switch {
 	case f.Class == policies.Cancelled:
 		entry.Outcome, d.Reason = records.Cancelled, f.Message
@@ -101,9 +138,23 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) erro
 		f.Message = fmt.Sprintf("the catch function failed: %s; it was called for: %s", f.Message, t.in.Failure.Message)
 		d.Reason = "a catch function is called once"
 	default:
+		if again = t.again(f, err, code); again != nil {
+			d = policies.Decision{Retry: true, Delay: again.Wait, Reason: again.Reason}
+			if again.Deferred {
+				entry.Outcome = records.Deferred
+			}
+			break
+		}
 		code++
 		entry.CountsAsCodeFailure = true
 		d = t.spec.Decide(f, err, t.def.RetryIf, code, t.options.Random)
+		if d.Retry {
+			if refused := t.allowRetry(t.spec, t.in.Flow, t.in.Run); refused != nil {
+				over := policies.Classify(refused)
+				f.Class, f.Message = over.Class, fmt.Sprintf("%s; it was to be tried again after: %s", over.Message, f.Message)
+				d = policies.Decision{Reason: over.Message}
+			}
+		}
 	}
 	if entry.Outcome == records.Lost {
 		lost++
@@ -112,17 +163,28 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) erro
 	if d.Retry {
 		entry.Delay = d.Delay
 	}
+	if entry.Paused = !d.Retry && !t.catch && f.Class != policies.Cancelled && t.spec.Exhausted == policies.Pause; entry.Paused {
+		d.Reason += "; waits for a person (retry, skip or fail)"
+	}
 	entry.Reason = d.Reason
 
 	if t.log != nil {
-		t.log.logger.Error("attempt failed", "class", string(f.Class), "error", f.Message, "next", d.Reason)
+		if again != nil && again.Deferred {
+			t.log.logger.Warn("the task has to wait", "wait", d.Delay, "reason", d.Reason, "error", f.Message)
+		} else {
+			t.log.logger.Error("attempt failed", "class", string(f.Class), "error", f.Message, "next", d.Reason)
+		}
 		t.log.flush()
+		entry.LogBytes = t.log.size()
 	}
 	if !t.catch {
 		if err := records.PutAttempt(ctx, t.store, t.in.Flow, t.in.Run, t.in.Step, t.in.Index, entry); err != nil && d.Retry {
 			// Without its entry the attempt would count as lost, which is the truth about the store.
 			d.Delay = max(d.Delay, time.Second)
 		}
+	}
+	if again != nil {
+		return StepResult{Again: again}, nil
 	}
 	if !d.Retry && (t.def.Catch == nil || t.catch) && f.Class != policies.Cancelled {
 		t.ledger = append(t.ledger, entry)
@@ -131,7 +193,31 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) erro
 			Outcome: records.Failed, Attempt: t.number, Worker: t.worker, Started: t.started, Ended: f.Time, Failure: f,
 		})
 	}
-	return policies.Error(f, d)
+	return StepResult{}, policies.Error(f, d)
+}
+
+// again says how a task goes on in another activity, nil if it does not: it has to wait for something that is away, or gets more
+// memory or time. Code is how many attempts had failed before.
+func (t *attempt) again(f *policies.Failure, err error, code int) *Again {
+	brief := *f
+	brief.Stack = ""
+	if t.in.Skip {
+		return nil
+	}
+	if d, ok := policies.DeferralOf(err, f); ok {
+		// What an author did not mark is tried again only if any failure of its kind is.
+		may := t.spec.MaximumAttempts > 1 && t.spec.Decide(f, err, t.def.RetryIf, min(code+1, t.spec.MaximumAttempts-1), t.options.Random).Retry
+		if _, marked := policies.DeferralOf(err, nil); marked || may {
+			return &Again{Attempt: t.number, Wait: d.For, Deferred: true, Rung: t.in.Rung, Reason: d.Reason, Failure: &brief}
+		}
+	}
+	if t.spec.Climb(f, t.in.Rung) {
+		return &Again{
+			Attempt: t.number, Rung: t.in.Rung + 1, Failure: &brief,
+			Reason: fmt.Sprintf("class %s: goes on with rung %d of %d: %s", f.Class, t.in.Rung+2, len(t.spec.Escalate.Rungs), t.spec.Escalate.Rungs[t.in.Rung+1]),
+		}
+	}
+	return nil
 }
 
 // unavailable says that the store was away. It outlives errors of the author's that panic when they are unwrapped.

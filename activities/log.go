@@ -106,6 +106,13 @@ func (l *attemptLog) close() {
 	l.mu.Unlock()
 }
 
+// size is how long the log is, in bytes.
+func (l *attemptLog) size() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return int64(l.buf.Len())
+}
+
 // tail returns the last n lines.
 func (l *attemptLog) tail(n int) []string {
 	l.mu.Lock()

@@ -3,6 +3,7 @@ package policies
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -84,4 +85,34 @@ func (s Spec) At(rung int) Spec {
 // Climb says whether a failure on a rung is followed by an attempt on the next one.
 func (s Spec) Climb(f *Failure, rung int) bool {
 	return s.Escalate != nil && rung+1 < len(s.Escalate.Rungs) && (f.Class == OutOfMemory || f.Class == TimedOut)
+}
+
+// String is like "memory 4 GiB, 10m each, queue big".
+func (r Rung) String() string {
+	var parts []string
+	if r.Memory > 0 {
+		parts = append(parts, "memory "+bytesText(r.Memory))
+	}
+	if r.Timeout > 0 {
+		parts = append(parts, short(r.Timeout)+" each")
+	}
+	if r.Queue != "" {
+		parts = append(parts, "queue "+r.Queue)
+	}
+	if len(parts) == 0 {
+		return "as the step says"
+	}
+	return strings.Join(parts, ", ")
+}
+
+// bytesText writes a size for people.
+func bytesText(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.3g GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.3g MiB", float64(n)/(1<<20))
+	default:
+		return fmt.Sprintf("%d bytes", n)
+	}
 }

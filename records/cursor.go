@@ -1,6 +1,8 @@
 package records
 
 import (
+	"time"
+
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 )
@@ -30,12 +32,27 @@ type Cursor struct {
 	Ended []ShardEnd `json:"ended,omitempty"`
 	// Caught says that the failure of the last task was caught.
 	Caught bool `json:"caught,omitempty"`
+	// Tried is what is known of a task that has to go on in another activity, nil if it has not begun.
+	Tried *Tried `json:"tried,omitempty"`
 	// Outcome says how a part ended, "" while it has not.
 	Outcome Outcome `json:"outcome,omitempty"`
 	// Failure is why a part failed.
 	Failure *policies.Failure `json:"failure,omitempty"`
 	// Look says that tasks may be finished already: their records are to be looked for.
 	Look bool `json:"look,omitempty"`
+}
+
+// Tried is how far a task has come that was deferred, climbed or waits for a person.
+type Tried struct {
+	// Attempt is the last attempt there was, Forgiven up to which one failures do not count any more.
+	Attempt  int `json:"attempt,omitempty"`
+	Forgiven int `json:"forgiven,omitempty"`
+	// Rung is the rung of the step's ladder.
+	Rung int `json:"rung,omitempty"`
+	// Since is when the task was first scheduled.
+	Since time.Time `json:"since,omitzero"`
+	// Paused is why the task waits for a person, nil if it does not.
+	Paused *policies.Failure `json:"paused,omitempty"`
 }
 
 // ShardEnd is how a shard of a foreach ended.

@@ -56,13 +56,16 @@ type Run struct {
 // Outcome says how a task ended.
 type Outcome string
 
-// The outcomes of tasks and attempts. Completed and Caught tasks have a record.
+// The outcomes of tasks and attempts. Completed, Caught and Skipped tasks have a record. Deferred attempts are followed by another
+// one, and use up nothing.
 const (
 	Completed Outcome = "completed"
 	Caught    Outcome = "caught"
 	Failed    Outcome = "failed"
 	Lost      Outcome = "lost"
 	Cancelled Outcome = "cancelled"
+	Skipped   Outcome = "skipped"
+	Deferred  Outcome = "deferred"
 )
 
 // Task is the record of a finished task.
@@ -83,7 +86,7 @@ type Task struct {
 	// Artifacts is the whole state after the task, Changed what this task set.
 	Artifacts map[string]artifacts.Entry `json:"artifacts"`
 	Changed   []string                   `json:"changed,omitempty"`
-	// Failure is what was caught.
+	// Failure is what was caught, or was there when somebody skipped the task.
 	Failure *policies.Failure `json:"failure,omitempty"`
 	// Ahead is what was decided about the shapes that follow.
 	Ahead flow.Ahead `json:"ahead,omitempty"`
@@ -115,6 +118,13 @@ type Attempt struct {
 	// Delay is the wait before the next attempt, zero when there is none; Reason says why.
 	Delay  time.Duration `json:"delay_ns,omitempty"`
 	Reason string        `json:"reason,omitempty"`
+	// Paused says that the task waits for a person, in the workflow with the id Workflow.
+	Paused   bool   `json:"paused,omitempty"`
+	Workflow string `json:"workflow,omitempty"`
+	// Rung is the rung of the step's ladder that the attempt was on, counted from 0.
+	Rung int `json:"rung,omitempty"`
+	// LogBytes is how long the attempt's log was at its end.
+	LogBytes int64 `json:"log_bytes,omitempty"`
 }
 
 // Status is the state of a run.

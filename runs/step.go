@@ -67,7 +67,7 @@ func (c *Counts) add(s State) {
 		c.Failed++
 	case Cancelled:
 		c.Cancelled++
-	case Running:
+	case Running, Paused:
 		c.Running++
 	case Unfinished:
 		c.Unfinished++

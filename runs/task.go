@@ -30,6 +30,8 @@ const (
 	Caught    State = "caught"
 	Failed    State = "failed"
 	Cancelled State = "cancelled"
+	// Paused tasks have failed for good and wait for a person, see policies.Pause. They count as running.
+	Paused State = "paused"
 	// Unfinished tasks were begun in a run whose status is [Unknown]: they may be running or not. A step is unfinished, too,
 	// when the run ended before all of its tasks had run.
 	Unfinished State = "unfinished"
@@ -77,7 +79,7 @@ func (t *Task) Batched() bool {
 // finished takes over the record of a task.
 func (t *Task) finished(rec *records.Task) {
 	t.Record, t.Owner, t.State, t.Failure = rec, rec.Run, Completed, rec.Failure
-	if rec.Outcome == records.Caught {
+	if rec.Outcome == records.Caught || rec.Outcome == records.Skipped {
 		t.State = Caught
 	}
 }
@@ -168,6 +170,8 @@ func (in *reading) ledger(ctx context.Context, p *place, t *Task) (bool, error) 
 		return false, err
 	}
 	switch {
+	case r.Status == records.StatusRunning && len(ledger) > 0 && ledger[len(ledger)-1].Paused:
+		t.State, t.Failure = Paused, ledger[len(ledger)-1].Failure
 	case r.Status == records.StatusRunning && (!spent || p.Policy.Catch): // else the catch function is about to start, or did
 		t.State = Running
 	case r.Status == records.StatusCancelled:

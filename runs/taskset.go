@@ -43,9 +43,10 @@ const (
 	shortCancelled
 	shortRunning
 	shortUnfinished
+	shortPaused
 )
 
-var longStates = [...]State{Running, Completed, Caught, Failed, Cancelled, Running, Unfinished}
+var longStates = [...]State{Running, Completed, Caught, Failed, Cancelled, Running, Unfinished, Paused}
 
 const (
 	// manyCaught bounds how many records are read to know which failures were caught.
@@ -182,11 +183,13 @@ func (in *reading) settle(ctx context.Context, s *taskSet) error {
 			if ledgers++; ledgers > manyLedgers || catches {
 				continue // what the catch function made of it, no ledger tells
 			}
-			spent, _, err := r.spent(ctx, s.at.Name, e.x)
-			if err != nil {
+			spent, ledger, err := r.spent(ctx, s.at.Name, e.x)
+			switch {
+			case err != nil:
 				return err
-			}
-			if spent {
+			case spent && ledger[len(ledger)-1].Paused:
+				e.state, e.failure = shortPaused, ledger[len(ledger)-1].Failure
+			case spent:
 				e.state = shortFailed
 			}
 		}

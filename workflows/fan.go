@@ -236,7 +236,7 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 				out, err := r.shard(ctx, s, ShardInput{
 					Version: InputVersion, Flow: r.flow, Run: r.id, Node: *f.n, Index: f.x, From: f.from, List: f.list,
 					First: from, Count: min(size, first+count-from), Quota: quota, MaxParallel: permits,
-					Stop: s.strict, Look: at.Look || r.reset(), Defaults: r.defaults, Limits: r.limits,
+					Stop: s.strict, Look: at.Look || r.reset(), Defaults: r.defaults, Limits: r.limits, Rungs: r.rungs,
 				})
 				if errors.Is(err, errStopped) {
 					stopped = later(stopped, err)

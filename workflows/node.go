@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
@@ -32,9 +33,13 @@ type run struct {
 	// draining says that nothing starts any more, so that the workflow can continue as new.
 	draining bool
 	// rows is what the Web UI shows under "current details"; quiet says that something else is shown there.
-	rows  []string
-	quiet bool
-	fans  []*progress
+	rows   []string
+	quiet  bool
+	fans   []*progress
+	gates  map[string]*gate
+	paused []*paused
+	// rungs is on which rung of their ladder steps begin.
+	rungs map[string]int
 	// caught counts the failures that were caught, since the run last continued as new.
 	caught int
 }
@@ -387,62 +392,44 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 	if err := r.stop(ctx, s); err != nil {
 		return err
 	}
-	release, err := r.enter(ctx, s, r.activities, 1)
-	if err != nil {
-		return err
-	}
-	defer release()
-	in := activities.StepInput{Flow: r.flow, Run: r.id, Step: n.Name, Index: x, From: at.Last, Bind: at.Bind, Join: join, LookBack: r.reset()}
-	task := flow.TaskName(n.Name, x)
-	if n.Policy.Limit != (policies.Limit{}) {
-		r.show(ctx, task, "waiting: "+n.Policy.Limit.String())
-	}
-	leave, err := r.limiter.acquire(ctx, n.Policy.Limit, task, func() error { return r.stop(ctx, s) })
-	if errors.Is(err, errStopped) {
-		return err
-	}
-	var res activities.StepResult
+	t := &task{run: r, s: s, n: n, at: at, name: flow.TaskName(n.Name, x)}
+	t.in = activities.StepInput{Flow: r.flow, Run: r.id, Step: n.Name, Index: x, From: at.Last, Bind: at.Bind, Join: join, LookBack: r.reset()}
+	defer t.leave()
+	res, err := t.try(ctx)
 	if err == nil {
-		o := n.Policy.ActivityOptions(r.defaults)
-		o.ActivityID, o.Summary = task, summary(n, x)
-		r.show(ctx, task, "running")
-		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(in.Flow, n.Name), in).Get(ctx, &res)
-		leave() // a catch runs without the limit
+		return r.stepped(ctx, t.name, at, res)
 	}
-	if err == nil {
-		return r.stepped(ctx, task, at, res)
-	}
-	failure := r.failure(ctx, err, in)
-	if failure.Class == policies.Cancelled || ctx.Err() != nil {
-		r.show(ctx, task, "cancelled")
-		return temporal.NewCanceledError()
+	failure, failed := errors.AsType[*policies.Failure](err)
+	if !failed {
+		return err
 	}
 	if !n.Policy.Catch {
-		r.show(ctx, task, "failed: "+failure.Message)
+		r.show(ctx, t.name, "failed: "+failure.Message)
 		r.heard(failure)
 		s.failed(ctx)
 		return failure
 	}
 
-	in.Failure = failure
-	r.show(ctx, task, "catching: "+failure.Message)
+	t.in.Failure = failure
+	r.show(ctx, t.name, "catching: "+failure.Message)
 	o := n.Policy.CatchOptions(r.defaults)
-	o.ActivityID, o.Summary = task+".catch", oneLine(fmt.Sprintf("catch %s: %s", failure.Class, failure.Message), maxSummary)
-	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.CatchType(in.Flow, n.Name), in).Get(ctx, &res)
+	o.ActivityID, o.Summary = t.name+".catch", oneLine(fmt.Sprintf("catch %s: %s", failure.Class, failure.Message), maxSummary)
+	res = activities.StepResult{}
+	err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.CatchType(r.flow, n.Name), t.in).Get(ctx, &res)
 	if err == nil {
-		return r.stepped(ctx, task, at, res)
+		return r.stepped(ctx, t.name, at, res)
 	}
 	caught := failure
-	failure = r.failure(ctx, err, in)
+	failure = r.failure(ctx, err, t.in)
 	if failure.Class == policies.Cancelled || ctx.Err() != nil {
-		r.show(ctx, task, "cancelled")
+		r.show(ctx, t.name, "cancelled")
 		return temporal.NewCanceledError()
 	}
 	if failure.Attempt == 0 { // the server ended the catch activity: it is no attempt of the step
 		failure.Attempt = max(caught.Attempt, 1)
 		failure.Message = fmt.Sprintf("the catch function failed: %s; it was called for: %s", failure.Message, caught.Message)
 	}
-	r.show(ctx, task, "failed: "+failure.Message)
+	r.show(ctx, t.name, "failed: "+failure.Message)
 	r.heard(failure)
 	s.failed(ctx)
 	return failure
@@ -450,10 +437,14 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 
 // stepped takes over what a task ended with. An attempt that was given up may have finished it before its failure was caught.
 func (r *run) stepped(ctx workflow.Context, task string, at *records.Cursor, res activities.StepResult) error {
-	*at = records.Cursor{Last: &res.Ref, Ahead: res.Ahead, Caught: res.Outcome == records.Caught}
+	*at = records.Cursor{Last: &res.Ref, Ahead: res.Ahead, Caught: res.Outcome == records.Caught || res.Outcome == records.Skipped}
 	if at.Caught {
 		r.caught++
 	}
-	r.show(ctx, task, string(res.Outcome))
+	text := string(res.Outcome)
+	if len(res.Earlier) > 0 {
+		text += fmt.Sprintf(" (attempt %d; before it %s)", res.Attempt, strings.Join(res.Earlier, "; "))
+	}
+	r.show(ctx, task, text)
 	return nil
 }

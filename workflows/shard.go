@@ -41,6 +41,8 @@ type ShardInput struct {
 	Look     bool              `json:"look,omitempty"`
 	Defaults policies.Defaults `json:"defaults,omitzero"`
 	Limits   Limits            `json:"limits"`
+	// Rungs is on which rung of their ladder steps begin.
+	Rungs map[string]int `json:"rungs,omitempty"`
 	// Start is where to go on, of a shard that continues as new.
 	Start *records.Cursor `json:"start,omitempty"`
 }
@@ -60,9 +62,10 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	}
 	r := newRun(ctx, in.Flow, in.Run, in.Defaults, &in.Limits, in.MaxParallel)
 	r.quiet = true
-	if err := r.answers(ctx); err != nil {
+	if err := errors.Join(r.answers(ctx), r.persons(ctx)); err != nil {
 		return ShardOutput{}, err
 	}
+	r.rungs = in.Rungs
 	r.top.strict, r.top.tell = in.Stop, r.tellParent
 	r.listen(ctx)
 	workflow.Go(ctx, func(ctx workflow.Context) {
@@ -90,7 +93,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 		err = r.direct(ctx, scope, f, in.First, in.Count, at, all, p)
 	}
 	if errors.Is(err, errStopped) && r.draining && !scope.stopped() {
-		in.Start, in.Look = at, false
+		in.Start, in.Look, in.Rungs = at, false, r.rungs
 		return ShardOutput{}, workflow.NewContinueAsNewError(ctx, r.info.WorkflowType.Name, in)
 	}
 	if in.Count > f.size(r.limits) {

@@ -36,6 +36,8 @@ type Input struct {
 	MaxParallel int `json:"max_parallel,omitempty"`
 	// Limits bound the workflows. Nil means the defaults.
 	Limits *Limits `json:"limits,omitempty"`
+	// Rungs is on which rung of their ladder steps begin, counted from 0.
+	Rungs map[string]int `json:"rungs,omitempty"`
 	// Start is where to begin, nil for the beginning.
 	Start *records.Cursor `json:"start,omitempty"`
 }
@@ -94,9 +96,10 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 		return Output{}, temporal.NewNonRetryableApplicationError(err.Error(), string(policies.Invalid), nil)
 	}
 	r := newRun(ctx, in.Plan.Flow, in.Run, in.Defaults, in.Limits, in.MaxParallel)
-	if err := r.answers(ctx); err != nil {
+	if err := errors.Join(r.answers(ctx), r.persons(ctx)); err != nil {
 		return Output{}, err
 	}
+	r.rungs = in.Rungs
 	r.listen(ctx)
 	at := in.Start
 	if at == nil {
@@ -112,7 +115,7 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 	}
 	err := r.seq(ctx, r.top, in.Plan.Root.Nodes, nil, at)
 	if errors.Is(err, errStopped) && r.draining {
-		in.Run, in.Prepared, in.Params, in.Start = r.id, true, nil, at
+		in.Run, in.Prepared, in.Params, in.Start, in.Rungs = r.id, true, nil, at, r.rungs
 		return Output{}, workflow.NewContinueAsNewError(ctx, r.info.WorkflowType.Name, in)
 	}
 	return r.end(ctx, err, at.Last)

@@ -1,0 +1,111 @@
+package workflows
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/stepwell-flows/stepwell/flow"
+)
+
+// gate holds the tasks of a step back while what they need is away. It is open until a task was deferred. Then it is closed until
+// the time that the task was told; the first task goes as a probe. When a probe gets through, the gate opens little by
+// little: as many tasks may run as have got through since, and one more, so that what came back is not overrun.
+//
+// Its zero value is open. All of it follows from the history.
+type gate struct {
+	closed  bool
+	until   time.Time
+	due     bool // the time has come
+	timer   bool // somebody waits for it
+	probing bool
+	// room is how many tasks may run while the gate opens, 0 when it is wide open.
+	room, running int
+}
+
+// wide is how many tasks get through one after the other before the gate is wide open.
+const wide = 64
+
+// gate is the one that holds a step's tasks back. Steps that name the same dependency share one.
+func (r *run) gate(n *flow.PlanNode) *gate {
+	key := "step/" + n.Name
+	if n.Policy.Dependency != nil {
+		key = "dependency/" + n.Policy.Dependency.Name
+	}
+	if r.gates == nil {
+		r.gates = map[string]*gate{}
+	}
+	g, ok := r.gates[key]
+	if !ok {
+		g = &gate{}
+		r.gates[key] = g
+	}
+	return g
+}
+
+// pass waits until a task may go through. The function that it returns must be called with how that ended: whether the task was
+// let through by what it needs. No wait costs nothing.
+func (g *gate) pass(ctx workflow.Context, stop func() error) (ended func(through bool), _ error) {
+	if !g.closed && g.room == 0 {
+		return func(bool) {}, nil
+	}
+	var stopped error
+	err := workflow.Await(ctx, func() bool {
+		stopped = stop()
+		return stopped != nil || g.free()
+	})
+	if stopped != nil {
+		return nil, stopped
+	}
+	if err != nil {
+		return nil, err
+	}
+	probe := g.closed
+	g.probing = g.probing || probe
+	g.running++
+	return func(through bool) {
+		g.running--
+		if probe {
+			g.probing = false
+		}
+		switch {
+		case !through:
+		case probe:
+			g.closed, g.room = false, 2
+		case g.room > 0 && !g.closed:
+			if g.room++; g.room > wide {
+				g.room = 0
+			}
+		}
+	}, nil
+}
+
+func (g *gate) free() bool {
+	if g.closed {
+		return g.due && !g.probing
+	}
+	return g.room == 0 || g.running < g.room
+}
+
+// close closes the gate for a time.
+func (g *gate) close(ctx workflow.Context, wait time.Duration) {
+	until := workflow.Now(ctx).Add(wait)
+	g.closed, g.room = true, 0
+	if until.After(g.until) {
+		g.until = until
+	}
+	g.due = false
+	if g.timer {
+		return
+	}
+	g.timer = true
+	workflow.Go(ctx, func(ctx workflow.Context) {
+		for {
+			left := g.until.Sub(workflow.Now(ctx))
+			if left <= 0 || workflow.Sleep(ctx, left) != nil {
+				break
+			}
+		}
+		g.due, g.timer = true, false
+	})
+}

@@ -1,0 +1,195 @@
+package workflows
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+)
+
+// task is a step's task under way. Most are one activity. One that has to wait, climbs a ladder or was let be tried again by a
+// person goes on in another.
+type task struct {
+	*run
+	s    *scope
+	n    *flow.PlanNode
+	at   *records.Cursor
+	name string
+	in   activities.StepInput
+	// release gives back what an activity under way counts as, nil while the task waits.
+	release func()
+}
+
+func (t *task) leave() {
+	if t.release != nil {
+		t.release()
+		t.release = nil
+	}
+}
+
+// try runs the task until it is finished or has failed for good: then the error is a *policies.Failure.
+func (t *task) try(ctx workflow.Context) (activities.StepResult, error) {
+	policy := t.n.Policy
+	tried := records.Tried{Rung: t.rungs[t.n.Name]}
+	if t.at.Tried != nil {
+		tried = *t.at.Tried
+	}
+	if tried.Since.IsZero() && policy.Timeout.Total > 0 {
+		tried.Since = workflow.Now(ctx)
+	}
+	// keep is what a workflow that continues as new goes on with.
+	keep := func() { at := tried; t.at.Tried = &at }
+	for {
+		var failure *policies.Failure
+		if tried.Paused == nil {
+			t.in.Before, t.in.Forgiven, t.in.Rung = tried.Attempt, tried.Forgiven, tried.Rung
+			res, err := t.activity(ctx, tried)
+			if err == nil && res.Again == nil {
+				t.at.Tried = nil
+				return res, nil
+			}
+			if err == nil {
+				if failure, err = t.again(ctx, res.Again, &tried); err == nil && failure == nil {
+					keep()
+					continue
+				}
+			}
+			if err != nil {
+				f, ok := err.(*policies.Failure)
+				if !ok {
+					return res, err
+				}
+				failure = f
+			}
+		}
+		if policy.Exhausted != policies.Pause || t.in.Skip {
+			return activities.StepResult{}, failure
+		}
+		if tried.Paused == nil {
+			tried.Paused = failure
+			keep()
+		}
+		t.leave()
+		v, whole, err := t.pause(ctx, t.s, t.name, tried.Paused, tried.Forgiven)
+		tried.Paused = whole
+		keep()
+		if err != nil {
+			return activities.StepResult{}, err
+		}
+		if v == failIt {
+			if err := t.enter(ctx); err != nil { // for its catch function
+				return activities.StepResult{}, err
+			}
+			t.at.Tried = nil
+			return activities.StepResult{}, whole
+		}
+		if v == skipIt {
+			t.in.Skip, t.in.Failure = true, whole
+		}
+		tried.Attempt, tried.Forgiven, tried.Paused = whole.Attempt, whole.Attempt, nil
+		tried.Since = workflow.Now(ctx)
+		keep()
+	}
+}
+
+// enter counts the task as one under way.
+func (t *task) enter(ctx workflow.Context) error {
+	if t.release != nil {
+		return nil
+	}
+	release, err := t.run.enter(ctx, t.s, t.activities, 1)
+	if err == nil {
+		t.release = release
+	}
+	return err
+}
+
+// activity runs the task's activity once.
+func (t *task) activity(ctx workflow.Context, tried records.Tried) (activities.StepResult, error) {
+	var res activities.StepResult
+	stop := func() error { return t.stop(ctx, t.s) }
+	gate := t.gate(t.n)
+	ended, err := gate.pass(ctx, stop)
+	if err != nil {
+		return res, err
+	}
+	through := true
+	defer func() { ended(through) }()
+	if err := t.enter(ctx); err != nil {
+		return res, err
+	}
+	policy := t.n.Policy
+	if policy.Limit != (policies.Limit{}) {
+		t.show(ctx, t.name, "waiting: "+policy.Limit.String())
+	}
+	leave, err := t.limiter.acquire(ctx, policy.Limit, t.name, stop)
+	if err == errStopped { //nolint:errorlint // acquire returns what stop returned
+		return res, err
+	}
+	if err == nil {
+		o := policy.At(tried.Rung).ActivityOptions(t.defaults)
+		o.ActivityID, o.Summary = t.name, summary(t.n, t.in.Index)
+		if tried.Attempt > 0 {
+			o.Summary = oneLine(fmt.Sprintf("goes on after attempt %d, %s", tried.Attempt, o.Summary), maxSummary)
+			if o.ScheduleToCloseTimeout > 0 {
+				o.ScheduleToCloseTimeout = max(o.ScheduleToCloseTimeout-workflow.Now(ctx).Sub(tried.Since), time.Millisecond)
+			}
+		}
+		if e := policy.Escalate; e != nil && tried.Rung < len(e.Rungs) {
+			o.TaskQueue = e.Rungs[tried.Rung].Queue
+		}
+		t.show(ctx, t.name, "running")
+		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(t.flow, t.n.Name), t.in).Get(ctx, &res)
+		leave() // a catch runs without the limit
+	}
+	through = err != nil || res.Again == nil || !res.Again.Deferred
+	if err == nil {
+		return res, nil
+	}
+	failure := t.failure(ctx, err, t.in)
+	if failure.Class == policies.Cancelled || ctx.Err() != nil {
+		t.show(ctx, t.name, "cancelled")
+		return res, temporal.NewCanceledError()
+	}
+	return res, failure
+}
+
+// again prepares the task's next activity. It returns a failure if there is no time for one.
+func (t *task) again(ctx workflow.Context, a *activities.Again, tried *records.Tried) (*policies.Failure, error) {
+	tried.Attempt, tried.Rung = a.Attempt, a.Rung
+	total := t.n.Policy.Timeout.Total
+	if left := total - workflow.Now(ctx).Sub(tried.Since); total > 0 && a.Wait >= left {
+		f := policies.Failure{Class: policies.TimedOut, Type: "TimeoutError"}
+		if a.Failure != nil {
+			f = *a.Failure
+		}
+		f.Class, f.Attempt = policies.TimedOut, a.Attempt
+		f.Message = fmt.Sprintf("Timeout.Total of %s leaves no time to wait for %s (%s); before it: %s", total, a.Wait.Round(time.Millisecond), a.Reason, f.Message)
+		return &f, nil
+	}
+	if !a.Deferred {
+		t.rungs = raised(t.rungs, t.n.Name, a.Rung) // whoever comes later need not find out again
+		t.show(ctx, t.name, a.Reason)
+		return nil, nil
+	}
+	t.gate(t.n).close(ctx, cmp.Or(a.Wait, time.Second))
+	t.show(ctx, t.name, fmt.Sprintf("waits %s: %s", a.Wait.Round(time.Millisecond), a.Reason))
+	t.leave() // the place of one that can work
+	return nil, t.stop(ctx, t.s)
+}
+
+// raised notes on which rung a step begins.
+func raised(rungs map[string]int, step string, rung int) map[string]int {
+	if rungs == nil {
+		rungs = map[string]int{}
+	}
+	rungs[step] = max(rungs[step], rung)
+	return rungs
+}
