@@ -127,12 +127,31 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 		if t.ahead, err = t.flow.Ahead(ctx, t.store, t.in.Step, state); err != nil {
 			return StepResult{}, nil, err
 		}
-	} else if failure, err := t.call(ctx, state, join); err != nil {
+	} else if failure, err := t.guarded(ctx, state, join); err != nil {
 		return StepResult{}, failure, err
 	}
 	// The author's code is done: a cancel that arrives now is too late to undo it.
 	result, err := t.save(context.WithoutCancel(ctx), state, prev, parents, snapshot)
 	return result, nil, err
+}
+
+// guarded calls the author's function if what guards the step lets it.
+func (t *attempt) guarded(ctx context.Context, state any, join *joinSource) (*policies.Failure, error) {
+	if t.catch {
+		return t.call(ctx, state, join)
+	}
+	code, _ := count(t.ledger, t.in.Forgiven)
+	done, err := t.admit(t.spec, t.in.Flow, t.in.Run, code == 0)
+	if err != nil {
+		return nil, err
+	}
+	failure, err := t.call(ctx, state, join)
+	f := failure
+	if f == nil {
+		f = policies.Classify(err)
+	}
+	done(f)
+	return failure, err
 }
 
 // lookBack is what an attempt after the first does first: adopt the record if an earlier attempt finished
