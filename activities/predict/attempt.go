@@ -1,0 +1,209 @@
+package predict
+
+import (
+	"context"
+	"crypto/rand"
+	"log/slog"
+	"time"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/guard"
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// tried is how an attempt went.
+type tried struct {
+	answer
+	resp     any // a pointer to the response type; its content is of use when err is nil
+	err      error
+	failure  *policies.Failure // of err
+	number   int
+	heading  heading
+	latency  time.Duration
+	refused  bool // by the guard: nothing was sent
+	hedged   bool // it was sent twice
+	deferred bool
+}
+
+func newRequestID() string { return rand.Text() }
+
+// attempt sends a request once, or twice if it is hedged, when there is room for it.
+func (c *Client) attempt(ctx context.Context, h heading, n int, left time.Duration, p payload, newResp func() any) tried {
+	t := tried{number: n, heading: h}
+	fail := func(err error) tried {
+		t.err, t.failure = err, policies.Classify(err)
+		return t
+	}
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return fail(context.Cause(ctx))
+	}
+	defer func() { <-c.slots }()
+	if c.limiter != nil {
+		if err := c.pace(ctx); err != nil {
+			return fail(err)
+		}
+	}
+	permit, err := c.begin(ctx, n > 1)
+	if err != nil {
+		t.refused = true
+		return fail(err)
+	}
+	started := time.Now()
+	run, cancel := context.WithTimeout(ctx, min(c.o.Timeout, max(left, time.Millisecond)))
+	defer cancel()
+	s := c.sent(run, h, n, p, newResp, permit)
+	t.answer, t.resp, t.err, t.failure, t.hedged = s.answer, s.resp, s.err, s.failure, s.hedged
+	t.latency = time.Since(started)
+	return t
+}
+
+// pace waits until the rate allows another attempt. Unlike the limiter's Wait it does not give up before the context ends.
+func (c *Client) pace(ctx context.Context) error {
+	r := c.limiter.Reserve()
+	if err := sleep(ctx, r.Delay()); err != nil {
+		r.Cancel()
+		return err
+	}
+	return nil
+}
+
+// permit is a call that the guard let through, nil without a guard.
+type permit struct{ *guard.Call }
+
+func (c *Client) begin(ctx context.Context, retry bool) (permit, error) {
+	if c.o.Dependency.Name == "" {
+		return permit{}, nil
+	}
+	call, err := c.guard(ctx).Begin(retry)
+	return permit{call}, err
+}
+
+func (p permit) end(f *policies.Failure) {
+	if p.Call != nil {
+		p.End(f)
+	}
+}
+
+// sending is how one request went.
+type sending struct {
+	answer
+	resp    any
+	err     error
+	failure *policies.Failure
+	hedged  bool
+}
+
+// one sends one request and tells the guard.
+func (c *Client) one(ctx context.Context, h heading, n int, hedge bool, p payload, resp any, permit permit) sending {
+	ctx, span := c.startAttempt(ctx, h, n, hedge)
+	s := sending{resp: resp}
+	s.answer, s.err = c.transport.send(ctx, p, h, resp)
+	s.failure = policies.Classify(s.err)
+	told := s.failure
+	if s.err != nil && context.Cause(ctx) != nil && ctx.Err() == context.Canceled { //nolint:errorlint // Err returns it as it is
+		told = &policies.Failure{Class: policies.Cancelled, Message: "nobody waits for the answer any more"} // it says nothing about the service
+	}
+	permit.end(told)
+	endAttempt(span, s)
+	return s
+}
+
+// sent sends a request, and once more if there is no answer for a while: the first that is decisive counts.
+func (c *Client) sent(ctx context.Context, h heading, n int, p payload, newResp func() any, first permit) sending {
+	if c.o.Hedge <= 0 {
+		return c.one(ctx, h, n, false, p, newResp(), first)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // the slower one
+	type result struct {
+		sending
+		hedge bool
+	}
+	results := make(chan result, 2)
+	send := func(hedge bool, permit permit) {
+		results <- result{c.one(ctx, h, n, hedge, p, newResp(), permit), hedge}
+	}
+	go send(false, first)
+	timer := time.NewTimer(c.o.Hedge)
+	defer timer.Stop()
+	var primary *sending
+	hedged := false
+	for running := 1; ; {
+		select {
+		case <-timer.C:
+			if permit, ok := c.mayHedge(ctx); ok {
+				hedged = true
+				running++
+				go func() {
+					defer func() { <-c.slots }()
+					send(true, permit)
+				}()
+			}
+		case r := <-results:
+			running--
+			r.hedged = hedged
+			if !r.hedge {
+				primary = &r.sending
+			}
+			again := r.err != nil && c.spec.Decide(r.failure, r.err, c.o.Retry.RetryIf, 0, nil).Retry
+			if again && running > 0 {
+				continue // the other may do better
+			}
+			if again && primary != nil {
+				primary.hedged = hedged
+				return *primary
+			}
+			return r.sending
+		}
+	}
+}
+
+// mayHedge takes a slot for a second request if there is one, and the guard's leave.
+func (c *Client) mayHedge(ctx context.Context) (permit, bool) {
+	if c.limiter != nil && !c.limiter.Allow() {
+		return permit{}, false
+	}
+	select {
+	case c.slots <- struct{}{}:
+	default:
+		return permit{}, false
+	}
+	if c.o.Dependency.Name != "" {
+		if c.guard(ctx).AllowRetry() == nil {
+			if p, err := c.begin(ctx, true); err == nil {
+				return p, true
+			}
+		}
+		<-c.slots
+		return permit{}, false
+	}
+	return permit{}, true
+}
+
+// log writes the attempt's line. It tells nothing of what was asked and answered.
+func (t tried) log(ctx context.Context, c *Client, next following) {
+	level, message := slog.LevelInfo, "predicted"
+	attrs := []slog.Attr{
+		slog.String("service", c.name()), slog.Int("call_attempt", t.number), slog.Duration("latency", t.latency),
+		slog.String("key", t.heading.key), slog.String("request_id", t.heading.request),
+	}
+	if t.status != "" {
+		attrs = append(attrs, slog.String("status", t.status))
+	}
+	if t.replayed {
+		attrs = append(attrs, slog.Bool("replayed", true))
+	}
+	if t.hedged {
+		attrs = append(attrs, slog.Bool("hedged", true))
+	}
+	if f := next.failure; f != nil {
+		level, message = slog.LevelWarn, "prediction failed"
+		attrs = append(attrs, slog.String("class", string(f.Class)), slog.String("reason", next.reason), slog.String("error", f.Message))
+		if next.again || t.deferred {
+			attrs = append(attrs, slog.Duration("delay", next.delay))
+		}
+	}
+	flow.Log(ctx).LogAttrs(ctx, level, message, attrs...)
+}

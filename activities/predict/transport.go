@@ -1,0 +1,38 @@
+package predict
+
+import (
+	"context"
+	"time"
+)
+
+// Transport carries calls to a model server: [HTTP] or [GRPC]. It is safe for concurrent use.
+type Transport interface {
+	// target is what is called, for people, without secrets.
+	target() string
+	// encode makes the payload that all attempts of a call send.
+	encode(req any) (payload, error)
+	// send makes one attempt and decodes the answer into resp, a pointer to the caller's response type.
+	send(ctx context.Context, p payload, h heading, resp any) (answer, error)
+	// keep and restore turn a response into bytes and back.
+	keep(resp any) ([]byte, error)
+	restore(b []byte, resp any) error
+}
+
+// payload is an encoded request. Equal requests have equal bytes.
+type payload struct {
+	bytes   []byte
+	message any // what gRPC sends
+}
+
+// heading is what travels beside the payload.
+type heading struct {
+	key     string
+	request string // correlation id
+}
+
+// answer is what is known of an attempt besides its result.
+type answer struct {
+	status   string // "200", "Unavailable", "" if there was none
+	replayed bool
+	after    time.Duration // the wait asked for
+}
