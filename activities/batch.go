@@ -81,7 +81,7 @@ func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (re
 	return out, b.fail(ctx, err)
 }
 
-// laterError ends an attempt whose remaining items wait for their next try.
+// laterError ends an attempt whose remaining items wait for their next try, or for what was away to come back.
 type laterError struct{ delay time.Duration }
 
 func (e *laterError) Error() string { return fmt.Sprintf("items are tried again in %s", e.delay) }

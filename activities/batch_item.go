@@ -147,6 +147,11 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 			failure.Class = policies.Unknown
 		}
 	}
+	if d, ok := t.spec.Defers(failure, err, def.RetryIf, failed); ok {
+		// The items after it would fare no better: the whole batch waits, and then this item goes first.
+		b.log.logger.Warn("the batch has to wait", "task", task, "wait", d.For, "reason", d.Reason, "error", failure.Message)
+		return nil, &laterError{d.For}
+	}
 	f := failure
 	f.Flow, f.Run, f.Step, f.Task = b.in.Flow, b.in.Run, n.Name, task
 	f.Attempt, f.Worker, f.Time = t.number, t.worker, b.options.Now()

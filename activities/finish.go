@@ -204,12 +204,8 @@ func (t *attempt) again(f *policies.Failure, err error, code int) *Again {
 	if t.in.Skip {
 		return nil
 	}
-	if d, ok := policies.DeferralOf(err, f); ok {
-		// What an author did not mark is tried again only if any failure of its kind is.
-		may := t.spec.MaximumAttempts > 1 && t.spec.Decide(f, err, t.def.RetryIf, min(code+1, t.spec.MaximumAttempts-1), t.options.Random).Retry
-		if _, marked := policies.DeferralOf(err, nil); marked || may {
-			return &Again{Attempt: t.number, Wait: d.For, Deferred: true, Rung: t.in.Rung, Reason: d.Reason, Failure: &brief}
-		}
+	if d, ok := t.spec.Defers(f, err, t.def.RetryIf, code); ok {
+		return &Again{Attempt: t.number, Wait: d.For, Deferred: true, Rung: t.in.Rung, Reason: d.Reason, Failure: &brief}
 	}
 	if t.spec.Climb(f, t.in.Rung) {
 		return &Again{

@@ -156,15 +156,35 @@ func (n *node) checkShape() []error {
 				if c.kind == KindBranch || c.kind == KindForeach {
 					errs = append(errs, fmt.Errorf("foreach %q has batches, and so its body cannot have %s %q (take Fan.Batch away)", n.name, c.kind, c.name))
 				}
-				if c.step != nil && len(c.step.Cards) > 0 {
-					errs = append(errs, fmt.Errorf("foreach %q has batches, and so step %q cannot have a card (take Fan.Batch or the card away)", n.name, c.name))
+				if c.step == nil {
+					return
 				}
-				if c.step != nil && c.step.Spec.Limit != (policies.Limit{}) {
-					errs = append(errs, fmt.Errorf("foreach %q has batches, and so step %q cannot have a limit (take Fan.Batch or the limit away, or use Fan.MaxParallel)", n.name, c.name))
+				for _, what := range unbatched(c.step) {
+					errs = append(errs, fmt.Errorf("foreach %q has batches, and so step %q cannot have %s (take that or Fan.Batch away)", n.name, c.name, what))
 				}
 			})
 		}
 	default: // the others can be wrong in themselves only
 	}
 	return errs
+}
+
+// unbatched lists what a step has that it cannot have in a batch, whose items have no activities of their own.
+func unbatched(d *StepDef) []string {
+	var has []string
+	for _, o := range []struct {
+		what string
+		set  bool
+	}{
+		{"a card", len(d.Cards) > 0},
+		{"a limit", d.Spec.Limit != (policies.Limit{})},
+		{"policies.Pause", d.Spec.Exhausted == policies.Pause},
+		{"policies.Escalate", d.Spec.Escalate != nil},
+		{"flow.Isolated", d.Isolated != nil},
+	} {
+		if o.set {
+			has = append(has, o.what)
+		}
+	}
+	return has
 }

@@ -137,6 +137,26 @@ func TestGateHoldsAForeachBack(t *testing.T) {
 	}
 }
 
+func TestBatchWaitsAsAWhole(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	f := flow.New("WaitsFlow",
+		flow.Foreach("all", func(s *waits) []int { return make([]int, s.N) }, func(*waits, int) {},
+			flow.Step("call", func(context.Context, *waits) error {
+				if n := calls.Add(1); n > 5 && n <= 10 {
+					return policies.WithDeferral(errAway, policies.Deferral{For: time.Minute})
+				}
+				return nil
+			})).With(flow.Fan{Batch: 20}).Join("join", func(_ context.Context, s *waits, in flow.Inputs[waits]) error {
+			s.Tries = []int{in.Len()}
+			return nil
+		}))
+	r := flowtest.Run(t, f, flowtest.Options{Params: map[string]string{"n": "20"}})
+	require.Equal(t, []int{20}, ended(t, r, f).Tries)
+	require.Equal(t, int32(25), calls.Load(), "one item asked each time, and what was done stayed done")
+	require.GreaterOrEqual(t, r.Duration(), 5*time.Minute)
+}
+
 func TestLadder(t *testing.T) {
 	t.Parallel()
 	f := flow.New("WaitsFlow", flow.Step("fit", func(ctx context.Context, s *waits) error {

@@ -59,3 +59,17 @@ func DeferralOf(err error, f *Failure) (d Deferral, ok bool) {
 	}
 	return d, ok
 }
+
+// Defers is the deferral that a failed attempt of a step with these policies ends in. A wait that a failure asked for counts only if
+// the failure is tried again at all: not with one attempt, nor when its class is not tried again or RetryIf refuses. CodeFailures is how many attempts
+// had failed by the code's fault before.
+func (s Spec) Defers(f *Failure, err error, retryIf func(error) bool, codeFailures int) (Deferral, bool) {
+	if d, marked := DeferralOf(err, nil); marked {
+		return d, true
+	}
+	d, asked := DeferralOf(err, f)
+	if !asked || s.MaximumAttempts <= 1 || !s.Decide(f, err, retryIf, min(codeFailures+1, s.MaximumAttempts-1), nil).Retry {
+		return Deferral{}, false
+	}
+	return d, true
+}
