@@ -126,6 +126,11 @@ func triedAttempts(task taskDocument) int {
 	if n > 0 {
 		n = max(n, task.Attempts[n-1].Attempt)
 	}
+	for _, a := range task.Attempts {
+		if a.Outcome == records.Deferred {
+			n--
+		}
+	}
 	return n
 }
 
@@ -271,7 +276,7 @@ func attemptLines(a attemptDocument, s style) []string {
 		head += s.good("completed")
 	case records.Failed:
 		head += s.bad("failed")
-	case records.Lost, records.Cancelled, records.Caught:
+	case records.Lost, records.Cancelled, records.Caught, records.Skipped, records.Deferred:
 		head += s.warn(string(a.Outcome))
 	default:
 		head += clean(string(a.Outcome))

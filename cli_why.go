@@ -118,10 +118,19 @@ func (e *explanation) run(ctx context.Context, run *runs.Run, doc *whyDocument) 
 	case records.StatusCancelled:
 		e.say("%s was cancelled%s. That is no failure: somebody asked for it.", spec, after)
 	case records.StatusRunning:
-		if len(doc.Failed) == 0 {
+		paused := slices.ContainsFunc(steps, func(s *runs.Step) bool { return s.Paused > 0 })
+		switch {
+		case paused:
+			e.say("%s is running, and cannot end before somebody decides.", spec)
+		case len(doc.Failed) == 0:
 			e.say("%s is running. It has not failed.", spec)
-		} else {
+		default:
 			e.say("%s is running, with failures.", spec)
+		}
+		for _, s := range steps {
+			if err := e.paused(ctx, s, doc); err != nil {
+				return err
+			}
 		}
 	case runs.Unknown:
 		e.say("%s has not ended as far as the store knows, and Temporal could not be asked whether it runs.", spec)
@@ -175,6 +184,12 @@ func (e *explanation) task(ctx context.Context, target target, doc *whyDocument)
 		e.say("%s has not started. The run's status: %s.", name, clean(string(doc.Status)))
 	case runs.Skipped:
 		e.say("%s was skipped: the run went another way.", name)
+	case runs.Paused:
+		e.say("%s is paused: it has failed for good and waits for a person.", name)
+		if t.Failure != nil {
+			e.say("Its latest failure: %s.", clean(t.Failure.Message))
+			e.class(t.Failure)
+		}
 	case runs.Running, runs.Unfinished, runs.Cancelled, runs.Failed, runs.Caught:
 		e.say("%s is %s.", name, t.State)
 		if t.Failure != nil {
@@ -194,7 +209,11 @@ func (e *explanation) caught(t taskDocument) {
 	if t.Failure != nil {
 		message = clean(t.Failure.Message)
 	}
-	e.say("The failure of %s was caught, and its catch function stood in for it: %s.", named(clean(t.Task)), message)
+	if t.Skipped {
+		e.say("Somebody skipped %s, which had failed: %s.", named(clean(t.Task)), message)
+	} else {
+		e.say("The failure of %s was caught, and its catch function stood in for it: %s.", named(clean(t.Task)), message)
+	}
 	if t.Failure != nil {
 		e.class(t.Failure)
 	}
@@ -212,6 +231,8 @@ func (e *explanation) class(f *policies.Failure) {
 		policies.Denied:      "credentials or rights are missing, so it is never tried again",
 		policies.Permanent:   "the step's code said that trying again is of no use",
 		policies.Bug:         "the step's code panicked",
+		policies.OutOfMemory: "it used more memory than it was given",
+		policies.OverBudget:  "too much was tried again already, and more would only have added to the load",
 		policies.Cancelled:   "the run was cancelled",
 		policies.Unknown:     "no rule knows this error",
 	}
@@ -254,7 +275,9 @@ func (e *explanation) attempts(t taskDocument) {
 			text += " was cancelled"
 		case records.Completed:
 			text += " completed"
-		case records.Failed, records.Caught:
+		case records.Deferred:
+			text += " had to wait, which is no failure,"
+		case records.Failed, records.Caught, records.Skipped:
 			text += " failed"
 		}
 		if a.DurationSeconds > 0 {
@@ -269,7 +292,7 @@ func (e *explanation) attempts(t taskDocument) {
 		switch {
 		case a.DelaySeconds > 0:
 			e.say("    the next attempt was to wait %s: %s", briefly(seconds(a.DelaySeconds)), clean(a.Reason))
-		case a.Reason != "" && i == len(t.Attempts)-1 && over(t.State):
+		case a.Reason != "" && i == len(t.Attempts)-1 && (over(t.State) || t.State == runs.Paused):
 			e.say("    no further attempt: %s", clean(a.Reason))
 		}
 	}
@@ -294,6 +317,9 @@ func (c *command) next(t target, doc *whyDocument) {
 	case task != nil:
 		if task.State != runs.NotStarted && task.State != runs.Skipped {
 			logs(task.Name())
+		}
+		if task.State == runs.Paused {
+			c.verdicts(task.Pathspec(), add)
 		}
 	case t.step != nil || t.foreach != nil:
 		if doc.Task != nil {
@@ -328,9 +354,19 @@ func (c *command) next(t target, doc *whyDocument) {
 	case runs.Unknown:
 		add(c.hint("attach", run.Pathspec()), "go on with it, or follow it")
 	case records.StatusRunning:
+		if task == nil && len(doc.Paused) > 0 {
+			c.verdicts(run.Pathspec()+"/"+doc.Paused[0], add)
+		}
 		add(c.hint("attach", run.Pathspec()), "follow it")
 	case records.StatusCompleted:
 	}
+}
+
+// verdicts are what a person may say about a paused task.
+func (c *command) verdicts(pathspec string, add func(command, purpose string)) {
+	add(c.hint("retry", pathspec), "try it again, with all its attempts; a worker with mended code may")
+	add(c.hint("skip", pathspec), "go on without it, from the state before it")
+	add(c.hint("fail", pathspec), "let it fail")
 }
 
 func wasWere(n int, noun string) string {

@@ -63,6 +63,28 @@ func survey(ctx context.Context, run *runs.Run, steps []*runs.Step, doc *whyDocu
 	return finished, caught, nil
 }
 
+// paused tells of the tasks of a step that wait for a person.
+func (e *explanation) paused(ctx context.Context, s *runs.Step, doc *whyDocument) error {
+	if s.Paused == 0 {
+		return nil
+	}
+	told := 0
+	for t, err := range s.PausedTasks(ctx) {
+		if err != nil {
+			return err
+		}
+		doc.Paused = append(doc.Paused, t.Name())
+		e.say("%s waits for a person: %s.", title(named(clean(t.Name()))), failureText(t.Failure))
+		if told++; told == someCaught {
+			break
+		}
+	}
+	if more := s.Paused - told; more > 0 {
+		e.say("%s of step %q wait for a person, too.", many(more, "other task"), clean(s.Name))
+	}
+	return nil
+}
+
 // documentFailed describes a step of which tasks failed, with the one that failed first.
 func documentFailed(ctx context.Context, run *runs.Run, s *runs.Step) (stepDocument, error) {
 	doc := documentStep(run, s)

@@ -49,6 +49,7 @@ func countsText(c runs.Counts, s style) string {
 	add(c.Failed, s.bad(grouped(c.Failed)+" failed"))
 	add(c.Cancelled, s.warn(grouped(c.Cancelled)+" cancelled"))
 	add(c.Running, s.busy(grouped(c.Running)+" running"))
+	add(c.Paused, s.warn(grouped(c.Paused)+" paused"))
 	add(c.Unfinished, s.warn(grouped(c.Unfinished)+" unfinished"))
 	if len(parts) == 0 {
 		parts = append(parts, "0")
@@ -63,7 +64,7 @@ func countsText(c runs.Counts, s style) string {
 // counts are those of a document.
 func (d stepDocument) counts() runs.Counts {
 	return runs.Counts{
-		Total: d.Total, Completed: d.Completed, Caught: d.Caught, Reused: d.Reused, Failed: d.Failed, Cancelled: d.Cancelled, Running: d.Running, Unfinished: d.Unfinished,
+		Total: d.Total, Completed: d.Completed, Caught: d.Caught, Reused: d.Reused, Failed: d.Failed, Cancelled: d.Cancelled, Running: d.Running, Paused: d.Paused, Unfinished: d.Unfinished,
 	}
 }
 

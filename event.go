@@ -107,7 +107,9 @@ func triedLine(s style, step watched, a runs.Attempt) string {
 		text += s.warn("was lost")
 	case records.Cancelled:
 		text += s.warn("was cancelled")
-	case records.Failed, records.Completed, records.Caught:
+	case records.Deferred:
+		text += s.warn("has to wait")
+	case records.Failed, records.Completed, records.Caught, records.Skipped:
 		text += s.warn("failed")
 	}
 	if a.Failure != nil {

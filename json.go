@@ -61,6 +61,7 @@ type stepDocument struct {
 	Failed     int `json:"failed,omitempty"`
 	Cancelled  int `json:"cancelled,omitempty"`
 	Running    int `json:"running,omitempty"`
+	Paused     int `json:"paused,omitempty"`
 	Unfinished int `json:"unfinished,omitempty"`
 	// Tasks are those that were asked for, when one step is shown, and More is how many others there are.
 	Tasks []taskDocument `json:"tasks,omitempty"`
@@ -90,6 +91,8 @@ type taskDocument struct {
 	Task     string     `json:"task"`
 	Index    flow.Index `json:"index,omitempty"`
 	State    runs.State `json:"state"`
+	// Skipped says that a person skipped the task.
+	Skipped bool `json:"skipped,omitempty"`
 	// ReusedFrom is the run that a resumed run took the task over from.
 	ReusedFrom string    `json:"reused_from,omitempty"`
 	Started    time.Time `json:"started,omitzero"`
@@ -171,6 +174,8 @@ type whyDocument struct {
 	// Failed counts the tasks of each step of which some failed, with the one that failed first. The run went on without them
 	// if it completed.
 	Failed []stepDocument `json:"failed,omitempty"`
+	// Paused names tasks that wait for a person: of each step some.
+	Paused []string `json:"paused,omitempty"`
 	// Explanation is the text that why prints, a sentence each, and Next the commands that help.
 	Explanation []string       `json:"explanation"`
 	Next        []nextDocument `json:"next"`
@@ -257,7 +262,7 @@ func documentRun(ctx context.Context, r *runs.Run, store *artifacts.Store) (runD
 func documentStep(r *runs.Run, s *runs.Step) stepDocument {
 	return stepDocument{
 		Pathspec: r.Pathspec() + "/" + s.Name, Step: s.Name, In: s.Shapes, State: s.State, Total: s.Total, Completed: s.Completed, Caught: s.Caught,
-		Reused: s.Reused, Failed: s.Failed, Cancelled: s.Cancelled, Running: s.Running, Unfinished: s.Unfinished,
+		Reused: s.Reused, Failed: s.Failed, Cancelled: s.Cancelled, Running: s.Running, Paused: s.Paused, Unfinished: s.Unfinished,
 	}
 }
 
@@ -293,6 +298,7 @@ func documentTask(ctx context.Context, r *runs.Run, t *runs.Task) (taskDocument,
 		doc.DurationSeconds = doc.Ended.Sub(doc.Started).Seconds()
 	}
 	if rec := t.Record; rec != nil {
+		doc.Skipped = rec.Outcome == records.Skipped
 		doc.Failure, doc.Set = rec.Failure, rec.Changed
 	} else if t.Failure != nil {
 		doc.Failure = t.Failure

@@ -48,7 +48,7 @@ func (r *Run) Foreach(ctx context.Context, name string) (*Foreach, error) {
 		if err != nil {
 			return nil, err
 		}
-		f.Running += s.Running
+		f.Running += s.Running + s.Paused
 		if s.set != nil {
 			s.set.failed(len(at.around)+1, items)
 		} else {

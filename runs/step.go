@@ -45,6 +45,8 @@ type Counts struct {
 	Failed, Cancelled int
 	// Running counts tasks that were begun and have not ended. Of a foreach in many child workflows, it looks at some.
 	Running int
+	// Paused counts tasks that wait for a person.
+	Paused int
 	// Unfinished counts those that were begun when nobody knows whether the run goes on.
 	Unfinished int
 	// Reused counts those of the completed ones that were taken over from another run.
@@ -53,7 +55,7 @@ type Counts struct {
 
 // Begun is how many tasks have begun.
 func (c Counts) Begun() int {
-	return c.Completed + c.Failed + c.Cancelled + c.Running + c.Unfinished
+	return c.Completed + c.Failed + c.Cancelled + c.Running + c.Paused + c.Unfinished
 }
 
 func (c *Counts) add(s State) {
@@ -67,8 +69,10 @@ func (c *Counts) add(s State) {
 		c.Failed++
 	case Cancelled:
 		c.Cancelled++
-	case Running, Paused:
+	case Running:
 		c.Running++
+	case Paused:
+		c.Paused++
 	case Unfinished:
 		c.Unfinished++
 	case NotStarted, Skipped:
@@ -190,7 +194,7 @@ func (r *Run) sum(ctx context.Context, p *place, c Counts) (State, error) {
 		return NotStarted, err
 	case r.Status == records.StatusCompleted: // what failed was tolerated
 		return Completed, nil
-	case c.Running > 0 || r.Status == records.StatusRunning && !whole:
+	case c.Running+c.Paused > 0 || r.Status == records.StatusRunning && !whole:
 		return Running, nil
 	case c.Unfinished > 0 || !r.over() && !whole:
 		return Unfinished, nil
@@ -213,6 +217,11 @@ func (s *Step) Tasks(ctx context.Context) iter.Seq2[*Task, error] {
 // Failures yields the tasks that failed for good and were not caught, in the order of their indexes, without reading others.
 func (s *Step) Failures(ctx context.Context) iter.Seq2[*Task, error] {
 	return s.tasks(ctx, func(state State) bool { return state == Failed })
+}
+
+// PausedTasks goes through the tasks of the step that wait for a person.
+func (s *Step) PausedTasks(ctx context.Context) iter.Seq2[*Task, error] {
+	return s.tasks(ctx, func(state State) bool { return state == Paused })
 }
 
 // CaughtTasks yields the tasks whose failure was caught, in the order of their indexes, without reading others.

@@ -30,7 +30,7 @@ const (
 	Caught    State = "caught"
 	Failed    State = "failed"
 	Cancelled State = "cancelled"
-	// Paused tasks have failed for good and wait for a person, see policies.Pause. They count as running.
+	// Paused tasks have failed for good and wait for a person, see policies.Pause.
 	Paused State = "paused"
 	// Unfinished tasks were begun in a run whose status is [Unknown]: they may be running or not. A step is unfinished, too,
 	// when the run ended before all of its tasks had run.
