@@ -23,6 +23,7 @@ type tried struct {
 	refused  bool // by the guard: nothing was sent
 	hedged   bool // it was sent twice
 	deferred bool
+	entry    *entry // of a batch
 }
 
 func newRequestID() string { return rand.Text() }

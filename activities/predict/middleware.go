@@ -232,7 +232,9 @@ var errLarge = errors.New("the response is too large to be kept (raise MaxRespon
 var unkept = []string{"Connection", "Content-Length", "Date", "Keep-Alive", "Set-Cookie", "Trailer", "Transfer-Encoding", "Upgrade", RequestHeader}
 
 // live is the response for the client whose request was executed.
-func (r *recorder) live() stored { return stored{Status: r.status, Header: r.sent, Body: r.body.Bytes()} }
+func (r *recorder) live() stored {
+	return stored{Status: r.status, Header: r.sent, Body: r.body.Bytes()}
+}
 
 // stored is the response as it is kept.
 func (r *recorder) stored() stored {

@@ -1,0 +1,360 @@
+package predict
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// Item is one of the many things that [Batch] asks for.
+type Item[Req any] struct {
+	// Key tells the items of a task apart; items with the same key are one. "" stands for the request itself: equal requests are
+	// one item.
+	Key     string
+	Request Req
+}
+
+// Result is what became of an item: a value or a failure.
+type Result[Resp any] struct {
+	Key     string
+	Value   Resp
+	Failure *policies.Failure
+}
+
+// Outcome is what became of a batch.
+type Outcome[Resp any] struct {
+	// Results are in the order of the items. Items with the same key share theirs.
+	Results []Result[Resp]
+	Report  Report
+}
+
+// Report counts what a batch did.
+type Report struct {
+	// Items is how many there were, Unique how many of them with different keys. The numbers below count the latter.
+	Items, Unique int
+	// Restored is how many had their result from an earlier attempt of the task; they are among Succeeded.
+	Restored  int
+	Succeeded int
+	// Failed counts the others by class.
+	Failed map[policies.Class]int
+	// Deferred is how many were not finished, because the service asked for a long wait or was out of reach.
+	Deferred int
+	// Attempts is how often an item was sent in this attempt of the task, Retries how often not for the first time.
+	Attempts, Retries int
+	// Requests is how many requests carried them.
+	Requests int
+	// Replayed is how many answers the server had stored before.
+	Replayed int
+	Took     time.Duration
+}
+
+// String is the report in one line.
+func (r Report) String() string {
+	s := fmt.Sprintf("%d items: %d succeeded", r.Items, r.Succeeded)
+	if r.Unique != r.Items {
+		s = fmt.Sprintf("%d items, %d of them different: %d succeeded", r.Items, r.Unique, r.Succeeded)
+	}
+	for _, c := range sorted(r.Failed) {
+		s += fmt.Sprintf(", %d %s", r.Failed[c], c)
+	}
+	if r.Deferred > 0 {
+		s += fmt.Sprintf(", %d deferred", r.Deferred)
+	}
+	return s + fmt.Sprintf("; %d attempts (%d retries) in %d requests, %d replayed, %d restored, took %s",
+		r.Attempts, r.Retries, r.Requests, r.Replayed, r.Restored, r.Took.Round(time.Millisecond))
+}
+
+// BatchOptions are the settings of a [Batch]. The zero value is ready.
+type BatchOptions struct {
+	// Name tells the batches of one task apart: the results so far are kept under it. It is a part of a checkpoint's name (see
+	// flow.SaveCheckpoint). Defaults to "predict".
+	Name string
+	// Chunk is how many items travel in one request. Above 1 the client's URL must be that of a [BatchHandler]. Defaults to 1, which any
+	// server understands.
+	Chunk int
+}
+
+// Batch asks for many items within one step: at most Options.MaxParallel requests at a time, each item tried again on its own by
+// the client's policy, items with the same key sent once. A failed item is a value among the results, never the batch's error.
+//
+// The results so far are kept as checkpoints about every two seconds and at the end, so that the task's next attempt, on whatever
+// worker and in a resumed run too, only asks for the items that had no success.
+//
+// The error says why the batch stopped before its end: the context's, or one marked with a deferral, because the service asked for
+// a long wait or is out of reach. Return it from the step: the task waits in its workflow and goes on with what is missing.
+func Batch[Req, Resp any](ctx context.Context, c *Client, items []Item[Req], o BatchOptions) (Outcome[Resp], error) {
+	started := time.Now()
+	b := &batch{client: c, newResp: func() any { return new(Resp) }, byKey: map[string]*entry{}, results: make(chan []tried)}
+	b.report.Items, b.report.Failed = len(items), map[policies.Class]int{}
+	b.saved = checkpoint{name: cmp.Or(o.Name, "predict")}
+	if err := b.chunks(o.Chunk); err != nil {
+		return Outcome[Resp]{}, err
+	}
+	at := make([]*entry, len(items))
+	for i, item := range items {
+		e, err := b.add(ctx, item.Key, item.Request)
+		if err != nil {
+			return Outcome[Resp]{}, fmt.Errorf("item %d: %w", i, err)
+		}
+		at[i] = e
+	}
+	b.report.Unique = len(b.entries)
+	err := b.run(ctx)
+	out := Outcome[Resp]{Results: make([]Result[Resp], len(items))}
+	for i, e := range at {
+		r := Result[Resp]{Key: items[i].Key, Failure: e.failure}
+		if v, ok := e.resp.(*Resp); ok && e.failure == nil {
+			r.Value = *v
+		}
+		out.Results[i] = r
+	}
+	b.report.Took = time.Since(started)
+	out.Report = b.report
+	flow.Log(ctx).Info("batch of predictions", "service", c.name(), "report", b.report.String())
+	return out, err
+}
+
+// entry is an item without its type.
+type entry struct {
+	key      string // the idempotency key
+	digest   string // of the request
+	p        payload
+	attempts int
+	first    time.Time // when it was sent for the first time
+	ready    time.Time // when it may be sent
+	finished bool
+	resp     any
+	failure  *policies.Failure
+}
+
+// add takes an item, or finds the one with the same key.
+func (b *batch) add(ctx context.Context, key string, req any) (*entry, error) {
+	p, err := b.client.transport.encode(req)
+	if err != nil {
+		return nil, policies.WithClass(fmt.Errorf("encode the request: %w", err), policies.Invalid)
+	}
+	sum := sha256.Sum256(p.bytes)
+	digest := hex.EncodeToString(sum[:])
+	full, err := Key(ctx, cmp.Or(key, digest))
+	if err != nil {
+		return nil, err
+	}
+	if e := b.byKey[full]; e != nil {
+		if e.digest == digest {
+			return e, nil
+		}
+		// Neither of the two can be told to be the right one; the first was there first.
+		f := policies.Classify(policies.WithClass(fmt.Errorf("key %q has two different requests (give each its own)", key), policies.Invalid))
+		b.report.Failed[f.Class]++
+		return &entry{failure: f, finished: true}, nil
+	}
+	e := &entry{key: full, digest: digest, p: p}
+	b.byKey[full] = e
+	b.entries = append(b.entries, e)
+	return e, nil
+}
+
+// batch is the coordinator of one call of Batch: its fields belong to one goroutine.
+type batch struct {
+	client  *Client
+	chunk   int
+	newResp func() any
+	entries []*entry
+	byKey   map[string]*entry
+	report  Report
+	saved   checkpoint
+
+	fresh   []*entry // never sent, in order
+	again   waiting  // to be sent again
+	running int
+	results chan []tried
+	hold    time.Time // nothing is sent before
+	parked  bool      // nothing is sent any more in this attempt
+	wait    policies.Deferral
+	until   time.Time // when the last deferred item may be sent
+	cause   error     // of the deferral
+	done    int
+}
+
+func (b *batch) chunks(n int) error {
+	b.chunk = max(n, 1)
+	if b.chunk == 1 {
+		return nil
+	}
+	t, ok := b.client.transport.(*httpTransport)
+	if !ok {
+		return policies.WithClass(errors.New("chunks travel over HTTP only (leave Chunk out)"), policies.Permanent)
+	}
+	c := *b.client
+	c.transport = chunkTransport{t}
+	b.client = &c
+	return nil
+}
+
+// run sends the entries until each is finished or deferred, or the context ends.
+func (b *batch) run(ctx context.Context) error {
+	if err := b.restore(ctx); err != nil {
+		return err
+	}
+	for _, e := range b.entries {
+		if !e.finished {
+			b.fresh = append(b.fresh, e)
+		}
+	}
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	ended := ctx.Done()
+	for {
+		next := b.dispatch(ctx)
+		if b.running == 0 && (next < 0 || b.parked || ctx.Err() != nil) {
+			break
+		}
+		var tick <-chan time.Time
+		if next > 0 && ctx.Err() == nil && !b.parked {
+			timer.Reset(next)
+			tick = timer.C
+		}
+		select {
+		case sent := <-b.results:
+			b.running--
+			b.settle(ctx, sent)
+		case <-tick:
+		case <-ended:
+			ended = nil // what is under way ends soon
+		}
+		flow.Progress(ctx, int64(b.done), int64(len(b.entries)))
+		if b.saved.due() {
+			if err := b.saved.save(ctx); err != nil {
+				flow.Log(ctx).Warn("the results so far could not be kept", "error", err)
+			}
+		}
+	}
+	return b.end(ctx)
+}
+
+// dispatch sends what may be sent now. It returns how long to wait until more may be, -1 if there is nothing left.
+func (b *batch) dispatch(ctx context.Context) time.Duration {
+	for {
+		now := time.Now()
+		free := b.running < cap(b.client.slots) && !b.parked && ctx.Err() == nil
+		switch due := b.again.due(now); {
+		case len(b.fresh) == 0 && b.again.Len() == 0:
+			return -1
+		case !free:
+			return 0
+		case now.Before(b.hold):
+			return b.hold.Sub(now)
+		case due:
+			group := make([]*entry, 0, b.chunk)
+			for len(group) < b.chunk && b.again.due(now) {
+				group = append(group, b.again.pop())
+			}
+			b.send(ctx, group)
+		case len(b.fresh) > 0: // first tries and retries do not share a request: budgets count them apart
+			n := min(b.chunk, len(b.fresh))
+			b.send(ctx, b.fresh[:n:n])
+			b.fresh = b.fresh[n:]
+		default:
+			return b.again.all[0].ready.Sub(now)
+		}
+	}
+}
+
+// send sends some entries in one request.
+func (b *batch) send(ctx context.Context, group []*entry) {
+	n, now := 1, time.Now()
+	for _, e := range group {
+		if e.first.IsZero() {
+			e.first = now
+		}
+		n = max(n, e.attempts+1)
+	}
+	b.running++
+	go func() {
+		if b.chunk > 1 {
+			b.results <- sendChunk(ctx, b.client, group, n, b.newResp)
+			return
+		}
+		e := group[0]
+		t := b.client.attempt(ctx, heading{e.key, newRequestID()}, n, b.client.o.Timeout, e.p, b.newResp)
+		t.entry = e
+		b.results <- []tried{t}
+	}()
+}
+
+// settle decides what follows for each entry of a request.
+func (b *batch) settle(ctx context.Context, sent []tried) {
+	if !sent[0].refused {
+		b.report.Requests++
+	}
+	for i := range sent {
+		t := &sent[i]
+		e := t.entry
+		if !t.refused {
+			e.attempts++
+			b.report.Attempts++
+			if e.attempts > 1 {
+				b.report.Retries++
+			}
+		}
+		next := b.client.next(ctx, t, max(e.attempts, 1), b.client.o.Patience-time.Since(e.first))
+		if b.chunk == 1 || t.err != nil {
+			t.log(ctx, b.client, next)
+		}
+		if t.replayed {
+			b.report.Replayed++
+		}
+		switch d, deferred := policies.DeferralOf(t.err, t.failure); {
+		case t.err == nil:
+			b.finish(e, t.resp, nil)
+			b.report.Succeeded++
+			b.keep(ctx, e)
+		case ctx.Err() != nil: // the caller has stopped; the entry has no end
+		case next.again:
+			e.ready = time.Now().Add(next.delay)
+			if t.refused {
+				b.hold = e.ready
+			}
+			b.again.push(e)
+		case deferred:
+			b.parked = b.parked || t.refused
+			if until := time.Now().Add(d.For); until.After(b.until) {
+				b.until, b.wait, b.cause = until, d, t.err
+			}
+		default:
+			b.finish(e, nil, t.failure)
+			b.report.Failed[t.failure.Class]++
+		}
+	}
+}
+
+func (b *batch) finish(e *entry, resp any, f *policies.Failure) {
+	e.resp, e.failure, e.finished = resp, f, true
+	b.done++
+}
+
+// end keeps what is not kept yet, and says why entries are not finished.
+func (b *batch) end(ctx context.Context) error {
+	keeping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	kept := b.saved.save(keeping)
+	b.report.Deferred = len(b.entries) - b.done
+	switch {
+	case ctx.Err() != nil:
+		return fmt.Errorf("batch: %d of %d items have no end yet: %w", b.report.Deferred, len(b.entries), context.Cause(ctx))
+	case b.report.Deferred > 0:
+		d := b.wait
+		d.For = max(time.Until(b.until), time.Millisecond)
+		return policies.WithDeferral(fmt.Errorf("batch: %d of %d items wait: %w", b.report.Deferred, len(b.entries), b.cause), d)
+	case kept != nil:
+		flow.Log(ctx).Warn("the results could not be kept", "error", kept)
+	}
+	return nil
+}

@@ -1,0 +1,207 @@
+package predict
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// A chunk is a request with several items. Each has its own key and its own answer:
+//
+//	{"items":[{"key":"…","request":{…}}, …]}
+//	{"items":[{"key":"…","status":200,"response":{…}}, {"key":"…","status":429,"retry_after":"2","problem":{…}}, …]}
+type chunkRequest struct {
+	Items []chunkItem `json:"items"`
+}
+
+type chunkItem struct {
+	Key     string          `json:"key"`
+	Request json.RawMessage `json:"request"`
+}
+
+type chunkResponse struct {
+	Items []chunkResult `json:"items"`
+}
+
+type chunkResult struct {
+	Key        string          `json:"key"`
+	Status     int             `json:"status"`
+	Replayed   bool            `json:"replayed,omitempty"`
+	RetryAfter string          `json:"retry_after,omitempty"`
+	Response   json.RawMessage `json:"response,omitempty"`
+	Problem    json.RawMessage `json:"problem,omitempty"`
+}
+
+func (r chunkResult) err() error {
+	if r.Status/100 == 2 {
+		return nil
+	}
+	h := http.Header{}
+	if r.RetryAfter != "" {
+		h.Set("Retry-After", r.RetryAfter)
+	}
+	if r.Replayed {
+		h.Set(ReplayedHeader, "true")
+	}
+	if len(r.Problem) > 0 {
+		h.Set("Content-Type", problemType)
+	}
+	return statusError(r.Status, h, func() []byte { return r.Problem })
+}
+
+// chunkTransport sends chunks. Its error is that of the request, or of the service if most of the items met one: it is what breakers
+// and budgets see. The items' own are in the response.
+type chunkTransport struct{ *httpTransport }
+
+func (t chunkTransport) send(ctx context.Context, p payload, h heading, resp any) (answer, error) {
+	a, err := t.httpTransport.send(ctx, p, h, resp)
+	chunk, ok := resp.(*chunkResponse)
+	if err != nil || !ok {
+		return a, err
+	}
+	sick := 0
+	for _, r := range chunk.Items {
+		if r.Status >= 500 || r.Status == http.StatusTooManyRequests {
+			err = r.err()
+			sick++
+		}
+	}
+	if sick <= len(chunk.Items)/2 {
+		return a, nil
+	}
+	return a, fmt.Errorf("%d of %d items: %w", sick, len(chunk.Items), err)
+}
+
+// sendChunk sends entries in one request, and tells how each went.
+func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp func() any) []tried {
+	var out chunkRequest
+	for _, e := range group {
+		out.Items = append(out.Items, chunkItem{e.key, e.p.bytes})
+	}
+	sent := make([]tried, len(group))
+	id := newRequestID()
+	p, err := c.transport.encode(out)
+	whole := tried{err: err, number: n, heading: heading{request: id}}
+	if err == nil {
+		whole = c.attempt(ctx, heading{request: id}, n, c.o.Timeout, p, func() any { return new(chunkResponse) })
+	}
+	chunk, _ := whole.resp.(*chunkResponse)
+	answers := map[string]chunkResult{}
+	if chunk != nil {
+		for _, r := range chunk.Items {
+			answers[r.Key] = r
+		}
+	}
+	if len(answers) > 0 {
+		whole.log(ctx, c, following{failure: whole.failure})
+	}
+	for i, e := range group {
+		t := whole
+		t.entry, t.heading.key = e, e.key
+		if r, ok := answers[e.key]; ok {
+			t.status, t.replayed = fmt.Sprint(r.Status), r.Replayed
+			t.resp, t.err = newResp(), r.err()
+			if t.err == nil {
+				t.err = decodeJSON(r.Response, t.resp)
+			}
+		} else if t.err == nil {
+			t.err = policies.WithClass(errors.New("the response says nothing about the item"), policies.Transient)
+		}
+		t.failure = policies.Classify(t.err)
+		sent[i] = t
+	}
+	return sent
+}
+
+// BatchHandlerOptions are the settings of [BatchHandler]. The zero value is ready.
+type BatchHandlerOptions struct {
+	// MaxItems is the most items of a request. Defaults to 1,000.
+	MaxItems int
+	// MaxRequest is the largest body of a request in bytes. Defaults to 32 MiB.
+	MaxRequest int64
+	// Parallel is how many items of a request are worked on at a time. Defaults to 8.
+	Parallel int
+}
+
+// BatchHandler takes requests with several items, as [Batch] sends them, apart, and gives each item to the handler for one, usually
+// behind [Middleware]: with its key, and the path of the request. It answers with the responses of all.
+func BatchHandler(one http.Handler, o BatchHandlerOptions) http.Handler {
+	if o.MaxItems <= 0 {
+		o.MaxItems = 1000
+	}
+	if o.MaxRequest <= 0 {
+		o.MaxRequest = 32 << 20
+	}
+	if o.Parallel <= 0 {
+		o.Parallel = 8
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", http.MethodPost)
+			problem(w, http.StatusMethodNotAllowed, "method", "items are sent by POST")
+			return
+		}
+		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, o.MaxRequest))
+		if large, ok := errors.AsType[*http.MaxBytesError](err); ok {
+			problem(w, http.StatusRequestEntityTooLarge, "size", fmt.Sprintf("the request's body is larger than %d bytes", large.Limit))
+			return
+		}
+		var in chunkRequest
+		if err != nil || json.Unmarshal(body, &in) != nil || len(in.Items) == 0 || len(in.Items) > o.MaxItems {
+			problem(w, http.StatusBadRequest, "body", fmt.Sprintf("the body is not {\"items\":[{\"key\":…,\"request\":…}]} with 1 to %d items", o.MaxItems))
+			return
+		}
+		out := chunkResponse{Items: make([]chunkResult, len(in.Items))}
+		var wg sync.WaitGroup
+		slots := make(chan struct{}, o.Parallel)
+		for i, item := range in.Items {
+			slots <- struct{}{}
+			wg.Go(func() {
+				defer func() { <-slots }()
+				out.Items[i] = answerItem(one, r, item)
+			})
+		}
+		wg.Wait()
+		b, err := json.Marshal(out)
+		if err != nil {
+			problem(w, http.StatusInternalServerError, "body", "the responses cannot be encoded")
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(b) // the client may be gone
+	})
+}
+
+func answerItem(one http.Handler, whole *http.Request, item chunkItem) (out chunkResult) {
+	out = chunkResult{Key: item.Key, Status: http.StatusInternalServerError}
+	defer func() { _ = recover() }() // net/http does the same for a request
+	r := whole.Clone(whole.Context())
+	r.Header.Set(KeyHeader, FormatKey(item.Key))
+	r.Header.Del("Content-Length")
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(item.Request)), int64(len(item.Request))
+	rec := &recorder{header: http.Header{}, limit: maxAnswer}
+	one.ServeHTTP(rec, r)
+	live := rec.live()
+	if live.Status == 0 {
+		live.Status = http.StatusOK
+	}
+	got := chunkResult{
+		Key: item.Key, Status: live.Status, Replayed: live.Header.Get(ReplayedHeader) == "true", RetryAfter: live.Header.Get("Retry-After"),
+	}
+	switch {
+	case live.Status/100 == 2 && json.Valid(live.Body):
+		got.Response = live.Body
+	case live.Status/100 == 2:
+		got.Status = http.StatusBadGateway
+	case live.Header.Get("Content-Type") == problemType && json.Valid(live.Body):
+		got.Problem = live.Body
+	}
+	return got
+}
