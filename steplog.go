@@ -69,7 +69,8 @@ func (e logEntry) name() string {
 
 // routine says that the entry is the worker's own about a failed attempt. The progress of a run tells that, and what follows.
 func (e logEntry) routine() bool {
-	return e.message == "attempt failed" && e.level == "ERROR" && len(e.attrs) == 3 && strings.HasPrefix(e.attrs[0], "class=")
+	return e.message == "attempt failed" && e.level == "ERROR" && len(e.attrs) == 3 && strings.HasPrefix(e.attrs[0], "class=") ||
+		e.message == "the task has to wait" && e.level == "WARN" && len(e.attrs) == 3 && strings.HasPrefix(e.attrs[0], "wait=")
 }
 
 // entryOf makes an entry of a line that was kept in the store.
