@@ -14,6 +14,7 @@ import (
 	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/workflows"
 )
 
@@ -64,7 +65,10 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 	for _, f := range flows {
 		workflows.Register(w, f.Name())
 	}
-	a := activities.New(store, activities.Options{Worker: identity, Drain: o.Drain, Log: o.Log}, flows...)
+	a := activities.New(store, activities.Options{
+		Worker: identity, Drain: o.Drain, Log: o.Log,
+		Guard: guard.New(guard.Options{Sharer: activities.NewSharer(c), Worker: identity}),
+	}, flows...)
 	a.Register(w)
 	w.RegisterDynamicActivity(a.Unknown, activity.DynamicRegisterOptions{})
 	return withLimits(w, c, identity), nil

@@ -205,6 +205,7 @@ var wrappers = []reflect.Type{
 	reflect.TypeOf(errors.Join(io.EOF)),
 	reflect.TypeFor[*classError](),
 	reflect.TypeFor[*retryAfterError](),
+	reflect.TypeFor[*deferralError](),
 }
 
 // typeOf is the name of the outermost type in the chain that is not a wrapper.

@@ -1,0 +1,257 @@
+package guard
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// Report is what a process tells about a dependency, and what it wants.
+type Report struct {
+	// Key says which: "dependency/<name>", or "budget/<flow>/<run>" for the budget of a run.
+	Key string `json:"key"`
+	// Settings are those of the process, defaults filled in.
+	Settings policies.Dependency `json:"settings"`
+	// Worker is the process, and Seq counts its reports: one that comes twice is counted once.
+	Worker string `json:"worker"`
+	Seq    int    `json:"seq"`
+	// Counts are what happened since the report before. Retries are those that nobody lent.
+	Counts Counts `json:"counts,omitzero"`
+	// Probed is how a probe ended, nil if none did.
+	Probed *Probed `json:"probed,omitempty"`
+	// WantProbe asks for the place of the probe.
+	WantProbe bool `json:"want_probe,omitempty"`
+	// WantRetries is how many retries it wants to borrow, Returned how many it borrowed and did not make.
+	WantRetries int `json:"want_retries,omitempty"`
+	Returned    int `json:"returned,omitempty"`
+}
+
+// Probed is how a probe ended.
+type Probed struct {
+	// Ago is how long ago it began: clocks of machines differ.
+	Ago   time.Duration  `json:"ago"`
+	Blame policies.Blame `json:"blame"`
+}
+
+// Answer is what all processes together know.
+type Answer struct {
+	// Open says that the breaker is open. It opened Age ago, and it is For until it may be probed.
+	Open bool          `json:"open,omitempty"`
+	Age  time.Duration `json:"age,omitempty"`
+	For  time.Duration `json:"for,omitempty"`
+	// Probe says that the process has the place of the probe, ProbeFor for how long whoever has it does.
+	Probe    bool          `json:"probe,omitempty"`
+	ProbeFor time.Duration `json:"probe_for,omitempty"`
+	// Why is the counts that opened the breaker.
+	Why Counts `json:"why,omitzero"`
+	// Retries is how many retries the process borrowed, for [Loan]; Left how many more there are.
+	Retries int `json:"retries,omitempty"`
+	Left    int `json:"left,omitempty"`
+	// The counts within the three windows, this report included.
+	Breaker  Counts `json:"breaker,omitzero"`
+	Throttle Counts `json:"throttle,omitzero"`
+	Budget   Counts `json:"budget,omitzero"`
+	// Resets is how often everything was forgotten.
+	Resets int `json:"resets,omitempty"`
+	// Every is how long the process should wait until its next report.
+	Every time.Duration `json:"every"`
+}
+
+// Loan is how long borrowed retries are good for. They count as if they were made at its end.
+const Loan = 2 * time.Second
+
+// Board is where processes bring together what they know of a dependency. Like [State], it is plain data, knows no clock, and is
+// not safe for concurrent use. Its zero value is ready.
+type Board struct {
+	State
+	Workers []BoardWorker `json:"workers,omitempty"` // by name
+	Resets  int           `json:"resets,omitempty"`
+}
+
+// BoardWorker is a process that reported.
+type BoardWorker struct {
+	Name string    `json:"name"`
+	Seq  int       `json:"seq"`
+	Seen time.Time `json:"seen"`
+}
+
+const (
+	// forgetWorker is when a process that is silent is forgotten, and maxWorkers how many are remembered.
+	forgetWorker = 10 * time.Minute
+	maxWorkers   = 1000
+	// reportEvery is how often a process reports what is new, and reportGap how far apart the reports of all are.
+	reportEvery = time.Second
+	reportGap   = 100 * time.Millisecond
+	// maxLoan bounds how many retries a process borrows at once.
+	maxLoan = 10_000
+)
+
+// Check refuses reports that no process makes.
+func (r Report) Check() error {
+	switch {
+	case r.Worker == "" || len(r.Worker) > 500:
+		return fmt.Errorf("worker %.20q is not a name (use 1 to 500 bytes)", r.Worker)
+	case r.Seq < 1:
+		return fmt.Errorf("seq is %d (count reports from 1)", r.Seq)
+	case !r.Counts.valid():
+		return fmt.Errorf("counts %+v cannot be", r.Counts)
+	case r.WantRetries < 0 || r.WantRetries > maxLoan || r.Returned < 0 || r.Returned > maxLoan:
+		return fmt.Errorf("%d retries wanted and %d returned (use 0 to %d)", r.WantRetries, r.Returned, maxLoan)
+	case r.Probed != nil && r.Probed.Ago < 0:
+		return fmt.Errorf("a probe began %s ago", r.Probed.Ago)
+	}
+	d := r.Settings
+	d.Name = cmp.Or(d.Name, "run") // the budget of a run has no name
+	return d.Validate()
+}
+
+// Report takes a report at a time and answers it. The report must have passed its Check.
+func (b *Board) Report(now time.Time, r Report) Answer {
+	b.use(r.Settings)
+	if b.fresh(now, r) {
+		if p := r.Probed; p != nil {
+			b.probed(now, now.Add(-p.Ago), p.Blame)
+		}
+		b.record(now, r.Counts)
+		b.Budget.giveBack(r.Returned)
+		b.trip(now, b.Breaker.sum(now))
+	}
+	a := Answer{Resets: b.Resets, Every: max(reportEvery, time.Duration(b.active(now))*reportGap)}
+	if r.WantProbe {
+		a.Probe = b.probe(now, r.Worker)
+	}
+	if b.Open {
+		a.Open, a.Age, a.Why = true, now.Sub(b.Opened), b.Why
+		a.For, a.ProbeFor = max(0, b.Until.Sub(now)), max(0, b.ProbeEnd.Sub(now))
+	}
+	if b.Settings.Budget.Percent > 0 {
+		a.Left = b.left(b.Budget.inner(now).Firsts, b.Budget.sum(now).Retries)
+		a.Retries = min(r.WantRetries, a.Left)
+		a.Left -= a.Retries
+		b.Budget.add(now.Add(Loan), Counts{Retries: a.Retries})
+	}
+	a.Breaker, a.Throttle, a.Budget = b.Breaker.sum(now), b.Throttle.sum(now), b.budget(now)
+	return a
+}
+
+// budget is what a budget counts: all retries that may be within the window, and the first tries that are for sure.
+func (s *State) budget(now time.Time) Counts {
+	return Counts{Firsts: s.Budget.inner(now).Firsts, Retries: s.Budget.sum(now).Retries}
+}
+
+// fresh notes that a process reported, and says whether this report has not come before.
+func (b *Board) fresh(now time.Time, r Report) bool {
+	i, known := slices.BinarySearchFunc(b.Workers, r.Worker, func(w BoardWorker, name string) int { return cmp.Compare(w.Name, name) })
+	if known && r.Seq <= b.Workers[i].Seq {
+		b.Workers[i].Seen = now
+		return false
+	}
+	if known {
+		b.Workers[i].Seq, b.Workers[i].Seen = r.Seq, now
+		return true
+	}
+	b.Workers = slices.Insert(b.Workers, i, BoardWorker{Name: r.Worker, Seq: r.Seq, Seen: now})
+	b.Workers = slices.DeleteFunc(b.Workers, func(w BoardWorker) bool { return now.Sub(w.Seen) > forgetWorker })
+	if len(b.Workers) > maxWorkers {
+		oldest := 0
+		for i, w := range b.Workers {
+			if w.Seen.Before(b.Workers[oldest].Seen) {
+				oldest = i
+			}
+		}
+		b.Workers = slices.Delete(b.Workers, oldest, oldest+1)
+	}
+	return true
+}
+
+// active is how many processes reported within the last minute.
+func (b *Board) active(now time.Time) int {
+	n := 0
+	for _, w := range b.Workers {
+		if now.Sub(w.Seen) < time.Minute {
+			n++
+		}
+	}
+	return n
+}
+
+// Reset closes the breaker and forgets all counts.
+func (b *Board) Reset() {
+	b.reset()
+	b.Resets++
+}
+
+// The states of a breaker.
+const (
+	Closed   = "closed"
+	Opened   = "open"
+	HalfOpen = "half-open"
+)
+
+// View is what people see of a dependency.
+type View struct {
+	Key string `json:"key"`
+	// State is "closed", "open" or "half-open": open, and the next call is a probe, or one is under way.
+	State string `json:"state"`
+	// Opened and Until are when an open breaker opened and may be probed.
+	Opened time.Time `json:"opened,omitzero"`
+	Until  time.Time `json:"until,omitzero"`
+	// Probe is who probes.
+	Probe string `json:"probe,omitempty"`
+	// Why is the counts that opened the breaker.
+	Why Counts `json:"why,omitzero"`
+	// Breaker, Throttle and Budget are the counts within the three windows.
+	Breaker  Counts              `json:"breaker"`
+	Throttle Counts              `json:"throttle"`
+	Budget   Counts              `json:"budget"`
+	Settings policies.Dependency `json:"settings"`
+	Workers  []BoardWorker       `json:"workers"`
+}
+
+// View is what there is to see at a time.
+func (b *Board) View(now time.Time, key string) View {
+	v := View{
+		Key: key, State: Closed, Breaker: b.Breaker.sum(now), Throttle: b.Throttle.sum(now), Budget: b.budget(now),
+		Settings: b.Settings, Workers: slices.Clone(b.Workers),
+	}
+	if b.Open {
+		v.State, v.Opened, v.Until, v.Why = Opened, b.Opened, b.Until, b.Why
+		if !now.Before(b.Until) {
+			v.State = HalfOpen
+			if now.Before(b.ProbeEnd) {
+				v.Probe = b.Probe
+			}
+		}
+	}
+	return v
+}
+
+// Markdown is a table for Temporal's Web UI.
+func (v View) Markdown() string {
+	rows := []string{fmt.Sprintf("**%s** %s\n\n| | |\n|---|---|\n", v.Key, v.State)}
+	row := func(name, format string, args ...any) {
+		rows = append(rows, fmt.Sprintf("| %s | %s |\n", name, fmt.Sprintf(format, args...)))
+	}
+	if v.State != Closed {
+		row("open since", "%s, after %d of %d calls failed", v.Opened.UTC().Format(time.RFC3339), v.Why.Failures, v.Why.Calls)
+		row("may be probed", "%s", v.Until.UTC().Format(time.RFC3339))
+	}
+	if d := v.Settings; d.Breaker.Failures > 0 {
+		row("breaker", "%s", d.Breaker)
+		row("calls failed", "%d of %d", v.Breaker.Failures, v.Breaker.Calls)
+	}
+	if d := v.Settings; d.Budget.Percent > 0 {
+		row("budget", "%s", d.Budget)
+		row("retries", "%d for %d first tries", v.Budget.Retries, v.Budget.Firsts)
+	}
+	if d := v.Settings; d.Throttle.Percent > 0 {
+		row("throttle", "%s", d.Throttle)
+		row("calls refused", "%d, %d made", v.Throttle.Refused, v.Throttle.Calls)
+	}
+	row("workers", "%d", len(v.Workers))
+	return strings.Join(rows, "")
+}
