@@ -121,6 +121,8 @@ type Options struct {
 	Random func() float64
 	// Now is the clock of records. Defaults to time.Now; package flowtest gives the skipped one.
 	Now func() time.Time
+	// At is called, by many goroutines, with every moment of every attempt, for tests that kill workers. Nil: nothing is.
+	At func(context.Context, Moment)
 }
 
 // grace is how long a cancelled or timed-out function may take to return before it is left behind.

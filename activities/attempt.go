@@ -352,6 +352,7 @@ func (t *attempt) goCall(ctx context.Context, state any, join *joinSource) <-cha
 			}
 			done <- o
 		}()
+		t.at(ctx, PointBegin)
 		switch {
 		case t.catch:
 			f := *t.in.Failure // the author's own: the record keeps what it was
@@ -361,6 +362,7 @@ func (t *attempt) goCall(ctx context.Context, state any, join *joinSource) <-cha
 		default:
 			o.err = t.def.Run(ctx, state)
 		}
+		t.at(ctx, PointRan)
 		if o.err == nil {
 			o.ahead, o.err = t.flow.Ahead(ctx, t.store, t.in.Step, state)
 		}

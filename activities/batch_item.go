@@ -211,6 +211,7 @@ func (b *batch) call(ctx context.Context, t *attempt, it *itemState, i int) (*po
 		}
 		return nil, policies.WithClass(err, policies.Permanent)
 	}
+	t.at(ctx, PointStored)
 	it.entries, it.ahead = entries, t.ahead
 	for _, name := range changed {
 		it.set[name] = true

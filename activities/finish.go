@@ -27,6 +27,7 @@ func (t *attempt) save(ctx context.Context, state any, prev map[string]artifacts
 		}
 		return StepResult{}, policies.WithClass(err, policies.Permanent) // the same state fails the same way
 	}
+	t.at(ctx, PointStored)
 	rec := records.Task{
 		Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step, Index: t.in.Index,
 		Outcome: records.Completed, Attempt: t.number, Worker: t.worker, Started: t.started, Ended: t.options.Now(),
@@ -45,6 +46,7 @@ func (t *attempt) save(ctx context.Context, state any, prev map[string]artifacts
 		return StepResult{}, err
 	}
 	t.remember(ctx)
+	t.at(ctx, PointRecord)
 	return t.result(ref, rec), nil
 }
 
@@ -183,6 +185,7 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (Ste
 			d.Delay = max(d.Delay, time.Second)
 		}
 	}
+	t.at(ctx, PointNoted)
 	if again != nil {
 		return StepResult{Again: again}, nil
 	}
