@@ -67,7 +67,13 @@ func (s Spec) Defers(f *Failure, err error, retryIf func(error) bool, codeFailur
 	if d, marked := DeferralOf(err, nil); marked {
 		return d, true
 	}
-	d, asked := DeferralOf(err, f)
+	if f == nil {
+		return Deferral{}, false
+	}
+	within, reason := *f, ""
+	within.RetryAfter, reason = s.asked(f.RetryAfter)
+	d, asked := DeferralOf(err, &within)
+	d.Reason = reason
 	if !asked || s.MaximumAttempts <= 1 || !s.Decide(f, err, retryIf, min(codeFailures+1, s.MaximumAttempts-1), nil).Retry {
 		return Deferral{}, false
 	}
