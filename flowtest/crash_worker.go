@@ -1,0 +1,426 @@
+package flowtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"reflect"
+	"runtime"
+	"sync"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/artifacts/driver"
+	"github.com/stepwell-flows/stepwell/artifacts/mem"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// workers run a flow's activities over one store, one worker at a time. The one that reaches a crash point is killed there, and
+// the next activity starts another one, with nothing in its memory.
+type workers struct {
+	flow  *flow.Flow
+	crash *crash // nil: nobody is killed
+	watch *watch
+	base  driver.Driver
+	over  chan struct{} // closed when the test has seen enough
+
+	mu       sync.Mutex
+	now      func() time.Time
+	alive    *process
+	started  int
+	happened bool // the crash did
+	lost     bool // with it, the server forgot everything
+	held     []*call
+	calls    sync.WaitGroup
+}
+
+// crash is where a worker is killed, and what comes after.
+type crash struct {
+	at  event
+	way way
+}
+
+// way is what happens after a worker was lost.
+type way string
+
+const (
+	// another worker takes over what the server has given to the one that died.
+	another way = "another_worker"
+	// resume is what is left when the server is gone, too.
+	resume way = "resume"
+	// cutOff means that only the server thinks that the worker is dead: it comes back when all is over, and goes on.
+	cutOff way = "cut_off"
+)
+
+// newWorkers makes workers over a store in memory. The hook changes how the store works.
+func newWorkers(f *flow.Flow, c *crash, hook func(driver.Driver) driver.Driver) *workers {
+	w := &workers{flow: f, crash: c, over: make(chan struct{})}
+	w.watch = newWatch(f, mem.New())
+	w.base = w.watch
+	if hook != nil {
+		w.base = hook(w.base)
+	}
+	return w
+}
+
+// store is what the test itself reads and writes.
+func (w *workers) store() *artifacts.Store { return artifacts.New(w.base, artifacts.Options{}) }
+
+// process is a worker.
+type process struct {
+	functions functions
+	mu        sync.RWMutex
+	dead      bool
+	lost      bool // the server forgot what it gave to the worker; guarded by workers.mu
+	died      chan struct{}
+	busy      sync.WaitGroup // author's functions under way
+}
+
+// functions are registered activities by their names.
+type functions map[string]reflect.Value
+
+// RegisterActivityWithOptions implements activities.Registry.
+func (f functions) RegisterActivityWithOptions(fn any, o activity.RegisterOptions) {
+	f[o.Name] = reflect.ValueOf(fn)
+}
+
+// worker is the one that lives.
+func (w *workers) worker() *process {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.alive == nil {
+		w.started++
+		one := &process{functions: functions{}, died: make(chan struct{})}
+		store := artifacts.New(mortal{Driver: w.base, worker: one, all: w}, artifacts.Options{})
+		activities.New(store, activities.Options{
+			Worker: fmt.Sprintf("worker-%d", w.started), Random: half, Now: w.clock, At: w.at,
+		}, w.flow).Register(one.functions)
+		w.alive = one
+	}
+	return w.alive
+}
+
+func (w *workers) clock() time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.now()
+}
+
+// call is an activity that a worker runs.
+type call struct {
+	worker *process
+	// cut is closed when the server gives the activity up although its worker lives.
+	cut  chan struct{}
+	off  bool          // it is; guarded by workers.mu
+	back chan struct{} // closed when it may go on
+	busy bool          // it runs the author's function; guarded by workers.mu
+}
+
+type callKey struct{}
+
+func callOf(ctx context.Context) *call {
+	c, _ := ctx.Value(callKey{}).(*call)
+	return c
+}
+
+// register registers the activities with an environment.
+func (w *workers) register(env *testsuite.TestWorkflowEnvironment) {
+	w.mu.Lock()
+	w.now = env.Now
+	w.mu.Unlock()
+	for name, fn := range w.worker().functions {
+		run := func(args []reflect.Value) []reflect.Value { return w.run(name, fn.Type(), args) }
+		env.RegisterActivityWithOptions(reflect.MakeFunc(fn.Type(), run).Interface(), activity.RegisterOptions{Name: name})
+	}
+}
+
+var errGone = temporal.NewNonRetryableApplicationError("the server forgot the run", string(policies.Lost), nil)
+
+// run runs an activity on the worker that lives, and answers the server for it if that worker dies.
+func (w *workers) run(name string, fn reflect.Type, args []reflect.Value) []reflect.Value {
+	w.mu.Lock()
+	lost := w.lost
+	w.mu.Unlock()
+	if lost {
+		return failed(fn, errGone)
+	}
+	c := &call{worker: w.worker(), cut: make(chan struct{}), back: make(chan struct{})}
+	parent := args[0].Interface().(context.Context)
+	// What the server does with an activity that it has given up no longer touches it.
+	ctx, cancel := context.WithCancelCause(context.WithValue(context.WithoutCancel(parent), callKey{}, c))
+	stop := context.AfterFunc(parent, func() {
+		if !w.dropped(c) {
+			cancel(context.Cause(parent))
+		}
+	})
+	result := make(chan []reflect.Value, 1)
+	w.calls.Go(func() {
+		defer cancel(nil)
+		defer w.idle(c)
+		result <- c.worker.functions[name].Call(append([]reflect.Value{reflect.ValueOf(ctx)}, args[1:]...))
+	})
+	var out []reflect.Value
+	select {
+	case out = <-result:
+	case <-c.worker.died:
+	case <-c.cut:
+	}
+	if !w.dropped(c) {
+		stop()
+		return out
+	}
+	go func() { // whoever waits for something that cannot be has to end with the test
+		<-w.over
+		cancel(errKilled)
+	}()
+	if c.worker.isDead() {
+		w.settle(c.worker)
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.worker.lost {
+		return failed(fn, errGone)
+	}
+	return failed(fn, temporal.NewHeartbeatTimeoutError())
+}
+
+// failed are the results of an activity that ends with an error.
+func failed(fn reflect.Type, err error) []reflect.Value {
+	var out []reflect.Value
+	for i := range fn.NumOut() - 1 {
+		out = append(out, reflect.Zero(fn.Out(i)))
+	}
+	return append(out, reflect.ValueOf(&err).Elem())
+}
+
+// dropped says that nobody waits for a call any more.
+func (w *workers) dropped(c *call) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return c.off || c.worker.isDead()
+}
+
+func (o *process) isDead() bool {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	return o.dead
+}
+
+// settle waits until no function of the author's runs on a dead worker. A goroutine cannot be killed; what it does until it
+// returns counts as done just before.
+func (w *workers) settle(o *process) {
+	const patience = 5 * time.Second // for a function that waits for what will not be
+	quiet := make(chan struct{})
+	go func() {
+		o.busy.Wait()
+		close(quiet)
+	}()
+	select {
+	case <-quiet:
+	case <-time.After(patience):
+	}
+}
+
+// work says that a call runs the author's function, unless its worker is dead.
+func (w *workers) work(c *call) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.worker.isDead() {
+		return false
+	}
+	if !c.busy {
+		c.busy = true
+		c.worker.busy.Add(1)
+	}
+	return true
+}
+
+// idle says that a call does not run the author's function, or that the function stands still.
+func (w *workers) idle(c *call) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if c.busy {
+		c.busy = false
+		c.worker.busy.Done()
+	}
+}
+
+// at is called at each moment of each attempt.
+func (w *workers) at(ctx context.Context, m activities.Moment) {
+	c := callOf(ctx)
+	if m.Point != activities.PointBegin {
+		w.idle(c)
+	}
+	if c.worker.isDead() {
+		w.halt(m.Point)
+		return
+	}
+	w.mu.Lock()
+	e := eventOf(m)
+	hit := w.crash != nil && !w.happened && w.crash.at == e
+	w.happened = w.happened || hit
+	off := c.off
+	w.mu.Unlock()
+	if !off {
+		w.watch.moment(ctx, m, e)
+	}
+	switch {
+	case hit && w.crash.way == cutOff:
+		w.mu.Lock()
+		c.off = true
+		w.held = append(w.held, c)
+		close(c.cut)
+		w.mu.Unlock()
+		<-c.back
+	case hit:
+		w.kill(c.worker)
+	}
+	if c.worker.isDead() || m.Point == activities.PointBegin && !w.work(c) {
+		w.halt(m.Point)
+	}
+}
+
+// kill ends a worker: from now on nothing that it does has an effect.
+func (w *workers) kill(o *process) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.dead = true
+	close(o.died)
+	w.alive = nil
+	o.lost = w.crash.way == resume
+	w.lost = o.lost
+}
+
+// halt is what becomes of a goroutine of a dead worker: it stands still until the test is over.
+func (w *workers) halt(p activities.Point) {
+	<-w.over
+	if p == activities.PointBegin {
+		runtime.Goexit() // the function must not run after all
+	}
+}
+
+// comeBack lets those go on that were cut off, to their end.
+func (w *workers) comeBack() {
+	w.mu.Lock()
+	held := w.held
+	w.held = nil
+	w.mu.Unlock()
+	for _, c := range held {
+		close(c.back)
+	}
+	if len(held) > 0 {
+		w.wait()
+	}
+}
+
+// forgot says whether the server forgot everything, and makes it work again.
+func (w *workers) forgot() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	lost := w.lost
+	w.lost = false
+	return lost
+}
+
+// close ends all that is left of dead workers.
+func (w *workers) close() {
+	w.comeBack()
+	close(w.over)
+	w.wait()
+}
+
+// wait waits for all activities to return, for a while.
+func (w *workers) wait() {
+	done := make(chan struct{})
+	go func() {
+		w.calls.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(10 * time.Second):
+	}
+}
+
+var errKilled = errors.New("the worker is dead")
+
+// mortal is a store as one worker sees it.
+type mortal struct {
+	driver.Driver
+	worker *process
+	all    *workers
+}
+
+// lives waits until the test is over if the worker is dead.
+func (d mortal) lives(ctx context.Context) error {
+	if !d.worker.isDead() {
+		return nil
+	}
+	if c := callOf(ctx); c != nil {
+		d.all.idle(c)
+	}
+	<-d.all.over
+	return errKilled
+}
+
+// Put implements driver.Driver. The worker does not die in the midst of it.
+func (d mortal) Put(ctx context.Context, key string, body driver.Body, o driver.PutOptions) error {
+	return d.whole(ctx, func() error { return d.Driver.Put(ctx, key, body, o) })
+}
+
+// Delete implements driver.Driver.
+func (d mortal) Delete(ctx context.Context, key string) error {
+	return d.whole(ctx, func() error { return d.Driver.Delete(ctx, key) })
+}
+
+func (d mortal) whole(ctx context.Context, do func() error) error {
+	d.worker.mu.RLock()
+	if !d.worker.dead {
+		defer d.worker.mu.RUnlock()
+		return do()
+	}
+	d.worker.mu.RUnlock()
+	return d.lives(ctx)
+}
+
+// Get implements driver.Driver.
+func (d mortal) Get(ctx context.Context, key string, offset int64) (io.ReadCloser, error) {
+	if err := d.lives(ctx); err != nil {
+		return nil, err
+	}
+	return d.Driver.Get(ctx, key, offset)
+}
+
+// Stat implements driver.Driver.
+func (d mortal) Stat(ctx context.Context, key string) (driver.Info, error) {
+	if err := d.lives(ctx); err != nil {
+		return driver.Info{}, err
+	}
+	return d.Driver.Stat(ctx, key)
+}
+
+// List implements driver.Driver.
+func (d mortal) List(ctx context.Context, prefix string) iter.Seq2[driver.Info, error] {
+	if err := d.lives(ctx); err != nil {
+		return func(yield func(driver.Info, error) bool) { yield(driver.Info{}, err) }
+	}
+	return d.Driver.List(ctx, prefix)
+}
+
+// Dirs implements driver.Driver.
+func (d mortal) Dirs(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	if err := d.lives(ctx); err != nil {
+		return func(yield func(string, error) bool) { yield("", err) }
+	}
+	return d.Driver.Dirs(ctx, prefix)
+}
