@@ -15,7 +15,7 @@ import (
 // every worker takes from the queue LimitQueue.
 const (
 	DependencyType  = "stepwell.dependency"
-	DependencyQuery = "stepwell.dependency" // answers with a guard.View
+	DependencyQuery = "stepwell.dependency" // answers with a DependencyView
 	ReportUpdate    = "report"              // takes a guard.Report, answers with a guard.Answer
 	ResetUpdate     = "reset"               // takes a ResetInput, answers with a guard.View
 )
@@ -26,11 +26,20 @@ const DependencyPrefix = "stepwell/dependency/"
 // DependencyID is the id of the workflow that keeps what is known under a key, see [guard.Report].
 func DependencyID(key string) string { return "stepwell/" + key }
 
+// DependencyKey is the key that the id of a workflow was made from.
+func DependencyKey(id string) string { return strings.TrimPrefix(id, "stepwell/") }
+
 // DependencyInput starts the workflow that keeps a dependency. Key is enough.
 type DependencyInput struct {
 	Key string `json:"key"`
 	// Board is the state, when it continues as new.
 	Board guard.Board `json:"board,omitzero"`
+}
+
+// DependencyView is what people see of a dependency as of the latest report, and the state, which says what there is to see later.
+type DependencyView struct {
+	guard.View
+	Board guard.Board `json:"board"`
 }
 
 // ResetInput says who resets a dependency, for the history.

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -19,15 +20,16 @@ type Report struct {
 	// Worker is the process, and Seq counts its reports: one that comes twice is counted once.
 	Worker string `json:"worker"`
 	Seq    int    `json:"seq"`
-	// Counts are what happened since the report before. Retries are those that nobody lent.
-	Counts Counts `json:"counts,omitzero"`
+	// Counts are what happened since the report before, and Since how long ago the first of it was. Retries are those that nobody
+	// lent.
+	Counts Counts        `json:"counts,omitzero"`
+	Since  time.Duration `json:"since,omitzero"`
 	// Probed is how a probe ended, nil if none did.
 	Probed *Probed `json:"probed,omitempty"`
 	// WantProbe asks for the place of the probe.
 	WantProbe bool `json:"want_probe,omitempty"`
-	// WantRetries is how many retries it wants to borrow, Returned how many it borrowed and did not make.
+	// WantRetries is how many retries it wants to borrow.
 	WantRetries int `json:"want_retries,omitempty"`
-	Returned    int `json:"returned,omitempty"`
 }
 
 // Probed is how a probe ended.
@@ -48,7 +50,7 @@ type Answer struct {
 	ProbeFor time.Duration `json:"probe_for,omitempty"`
 	// Why is the counts that opened the breaker.
 	Why Counts `json:"why,omitzero"`
-	// Retries is how many retries the process borrowed, for [Loan]; Left how many more there are.
+	// Retries is how many retries the process borrowed, for a little while; Left how many more there are.
 	Retries int `json:"retries,omitempty"`
 	Left    int `json:"left,omitempty"`
 	// The counts within the three windows, this report included.
@@ -60,9 +62,6 @@ type Answer struct {
 	// Every is how long the process should wait until its next report.
 	Every time.Duration `json:"every"`
 }
-
-// Loan is how long borrowed retries are good for. They count as if they were made at its end.
-const Loan = 2 * time.Second
 
 // Board is where processes bring together what they know of a dependency. Like [State], it is plain data, knows no clock, and is
 // not safe for concurrent use. Its zero value is ready.
@@ -99,10 +98,10 @@ func (r Report) Check() error {
 		return fmt.Errorf("seq is %d (count reports from 1)", r.Seq)
 	case !r.Counts.valid():
 		return fmt.Errorf("counts %+v cannot be", r.Counts)
-	case r.WantRetries < 0 || r.WantRetries > maxLoan || r.Returned < 0 || r.Returned > maxLoan:
-		return fmt.Errorf("%d retries wanted and %d returned (use 0 to %d)", r.WantRetries, r.Returned, maxLoan)
-	case r.Probed != nil && r.Probed.Ago < 0:
-		return fmt.Errorf("a probe began %s ago", r.Probed.Ago)
+	case r.WantRetries < 0 || r.WantRetries > maxLoan:
+		return fmt.Errorf("%d retries are wanted (use 0 to %d)", r.WantRetries, maxLoan)
+	case r.Since < 0, r.Probed != nil && r.Probed.Ago < 0:
+		return errors.New("something happened in the future (since and ago are durations, counted back)")
 	}
 	d := r.Settings
 	d.Name = cmp.Or(d.Name, "run") // the budget of a run has no name
@@ -111,13 +110,12 @@ func (r Report) Check() error {
 
 // Report takes a report at a time and answers it. The report must have passed its Check.
 func (b *Board) Report(now time.Time, r Report) Answer {
-	b.use(r.Settings)
+	b.use(now, r.Settings)
 	if b.fresh(now, r) {
 		if p := r.Probed; p != nil {
 			b.probed(now, now.Add(-p.Ago), p.Blame)
 		}
-		b.record(now, r.Counts)
-		b.Budget.giveBack(r.Returned)
+		b.record(now, now.Add(-r.Since), r.Counts)
 		b.trip(now, b.Breaker.sum(now))
 	}
 	a := Answer{Resets: b.Resets, Every: max(reportEvery, time.Duration(b.active(now))*reportGap)}
@@ -129,18 +127,14 @@ func (b *Board) Report(now time.Time, r Report) Answer {
 		a.For, a.ProbeFor = max(0, b.Until.Sub(now)), max(0, b.ProbeEnd.Sub(now))
 	}
 	if b.Settings.Budget.Percent > 0 {
-		a.Left = b.left(b.Budget.inner(now).Firsts, b.Budget.sum(now).Retries)
+		c := b.lendable(now)
+		a.Left = b.left(c.Firsts, c.Retries)
 		a.Retries = min(r.WantRetries, a.Left)
 		a.Left -= a.Retries
-		b.Budget.add(now.Add(Loan), Counts{Retries: a.Retries})
+		b.Budget.add(now, now.Add(b.loan()), Counts{Retries: a.Retries})
 	}
-	a.Breaker, a.Throttle, a.Budget = b.Breaker.sum(now), b.Throttle.sum(now), b.budget(now)
+	a.Breaker, a.Throttle, a.Budget = b.Breaker.sum(now), b.Throttle.sum(now), b.lendable(now)
 	return a
-}
-
-// budget is what a budget counts: all retries that may be within the window, and the first tries that are for sure.
-func (s *State) budget(now time.Time) Counts {
-	return Counts{Firsts: s.Budget.inner(now).Firsts, Retries: s.Budget.sum(now).Retries}
 }
 
 // fresh notes that a process reported, and says whether this report has not come before.
@@ -180,8 +174,8 @@ func (b *Board) active(now time.Time) int {
 }
 
 // Reset closes the breaker and forgets all counts.
-func (b *Board) Reset() {
-	b.reset()
+func (b *Board) Reset(now time.Time) {
+	b.reset(now)
 	b.Resets++
 }
 
@@ -205,9 +199,11 @@ type View struct {
 	// Why is the counts that opened the breaker.
 	Why Counts `json:"why,omitzero"`
 	// Breaker, Throttle and Budget are the counts within the three windows.
-	Breaker  Counts              `json:"breaker"`
-	Throttle Counts              `json:"throttle"`
-	Budget   Counts              `json:"budget"`
+	Breaker  Counts `json:"breaker"`
+	Throttle Counts `json:"throttle"`
+	Budget   Counts `json:"budget"`
+	// Left is how many retries the budget has left.
+	Left     int                 `json:"left,omitzero"`
 	Settings policies.Dependency `json:"settings"`
 	Workers  []BoardWorker       `json:"workers"`
 }
@@ -215,9 +211,10 @@ type View struct {
 // View is what there is to see at a time.
 func (b *Board) View(now time.Time, key string) View {
 	v := View{
-		Key: key, State: Closed, Breaker: b.Breaker.sum(now), Throttle: b.Throttle.sum(now), Budget: b.budget(now),
+		Key: key, State: Closed, Breaker: b.Breaker.sum(now), Throttle: b.Throttle.sum(now), Budget: b.lendable(now),
 		Settings: b.Settings, Workers: slices.Clone(b.Workers),
 	}
+	v.Left = b.left(v.Budget.Firsts, v.Budget.Retries)
 	if b.Open {
 		v.State, v.Opened, v.Until, v.Why = Opened, b.Opened, b.Until, b.Why
 		if !now.Before(b.Until) {
@@ -246,7 +243,7 @@ func (v View) Markdown() string {
 	}
 	if d := v.Settings; d.Budget.Percent > 0 {
 		row("budget", "%s", d.Budget)
-		row("retries", "%d for %d first tries", v.Budget.Retries, v.Budget.Firsts)
+		row("retries", "%d for %d first tries, %d left", v.Budget.Retries, v.Budget.Firsts, v.Left)
 	}
 	if d := v.Settings; d.Throttle.Percent > 0 {
 		row("throttle", "%s", d.Throttle)

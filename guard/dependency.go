@@ -52,8 +52,8 @@ func (d *Dependency) refuse(wait time.Duration, reason string) error {
 func (d *Dependency) use(settings policies.Dependency) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.state.use(settings)
 	d.used = d.now()
+	d.state.use(d.used, settings)
 }
 
 func (d *Dependency) forgettable(now time.Time) bool {
@@ -162,7 +162,10 @@ func (d *Dependency) passThrottle() error {
 func (d *Dependency) count(c Counts) {
 	now := d.now()
 	d.used = now
-	d.state.record(now, c)
+	d.state.record(now, now, c)
+	if d.unsent == (Counts{}) {
+		d.since = now
+	}
 	d.unsent.add(c)
 	d.nudge()
 }
@@ -196,9 +199,11 @@ func (d *Dependency) AllowRetry() error {
 			return d.over(d.answer.Budget)
 		}
 	}
-	c := d.budgeted(d.now())
-	if d.state.left(c.Firsts, c.Retries) == 0 {
-		return d.over(c)
+	now := d.now()
+	for _, c := range []Counts{d.state.budget(now), d.budgeted(now)} {
+		if d.state.left(c.Firsts, c.Retries) == 0 {
+			return d.over(c)
+		}
 	}
 	d.count(Counts{Retries: 1})
 	return nil
@@ -241,7 +246,7 @@ func (d *Dependency) end(c *Call, f *policies.Failure) {
 		}
 		return
 	}
-	if blame == policies.Nothing || d.state.Open {
+	if blame == policies.Nothing || d.state.Open || c.began.Before(d.state.Shut) {
 		return
 	}
 	counts := Counts{Calls: 1}

@@ -24,7 +24,9 @@ type sharing struct {
 	heard   time.Time // when it came
 	resets  int       // those that were heard of, -1 before the first answer
 	unsent  Counts    // not in a report yet
+	since   time.Time // when the first of it happened
 	sent    *Report   // not answered yet
+	oldest  time.Time // when the first of that happened
 	seq     int
 	last    time.Time // when the last report was sent
 	silent  time.Time // nobody waits before
@@ -43,7 +45,6 @@ type sharing struct {
 	borrowed int // retries, until due
 	due      time.Time
 	spent    int // of them since the last report
-	returned int
 }
 
 // flight is a report under way.
@@ -164,7 +165,7 @@ func (d *Dependency) nudge() {
 }
 
 func (d *Dependency) news() bool {
-	return d.urgent || d.unsent != (Counts{}) || d.sent != nil || d.probed != nil || d.returned > 0
+	return d.urgent || d.unsent != (Counts{}) || d.sent != nil || d.probed != nil
 }
 
 // every is how long to wait between reports.
@@ -210,18 +211,19 @@ func (d *Dependency) send() *flight {
 
 // report makes the next report, or one that was not answered again with what is wanted now.
 func (d *Dependency) report(now time.Time) Report {
-	d.expire(now)
 	if d.sent == nil {
 		d.seq++
 		d.sent = &Report{
 			Key: d.key, Settings: d.state.Settings, Worker: d.registry.options.Worker, Seq: d.seq,
-			Counts: d.unsent, Returned: min(d.returned, maxLoan), Probed: d.probed,
+			Counts: d.unsent, Probed: d.probed,
 		}
-		d.unsent, d.probed = Counts{}, nil
-		d.returned -= d.sent.Returned
+		d.unsent, d.probed, d.oldest = Counts{}, nil, d.since
 	}
 	r := *d.sent
 	r.Settings = d.state.Settings
+	if r.Counts != (Counts{}) {
+		r.Since = max(0, now.Sub(d.oldest))
+	}
 	if r.Probed != nil {
 		r.Probed = &Probed{Ago: max(0, now.Sub(d.probeBegan)), Blame: r.Probed.Blame}
 	}
@@ -238,11 +240,10 @@ func (d *Dependency) take(f *flight, a Answer) {
 	now, s, me := d.now(), &d.state, d.registry.options.Worker
 	d.answer, d.heard, d.replied, d.sent, d.silent = a, now, f.number, nil, time.Time{}
 	if a.Retries > 0 {
-		d.returned += d.borrowed // they are due earlier
-		d.borrowed, d.due = a.Retries, f.sentAt.Add(Loan)
+		d.borrowed, d.due = a.Retries, f.sentAt.Add(s.loan())
 	}
 	if d.resets >= 0 && a.Resets != d.resets {
-		s.reset()
+		s.reset(now)
 		d.unsent = Counts{Firsts: d.unsent.Firsts}
 	}
 	d.resets = a.Resets
@@ -253,7 +254,7 @@ func (d *Dependency) take(f *flight, a Answer) {
 	}
 	if !a.Open {
 		if s.Open {
-			s.close()
+			s.close(now)
 			d.forgetUnsent()
 		}
 		return
@@ -271,23 +272,14 @@ func (d *Dependency) take(f *flight, a Answer) {
 	}
 }
 
-// spend makes a retry of those that were borrowed.
+// spend makes a retry of those that were borrowed. What is not spent in time stays counted.
 func (d *Dependency) spend() bool {
 	now := d.now()
-	d.expire(now)
-	if d.borrowed == 0 {
+	if d.borrowed == 0 || now.After(d.due) {
 		return false
 	}
 	d.borrowed--
 	d.spent++
-	d.state.Budget.add(now, Counts{Retries: 1})
+	d.state.Budget.add(now, now, Counts{Retries: 1})
 	return true
-}
-
-// expire gives back what was borrowed for too long.
-func (d *Dependency) expire(now time.Time) {
-	if d.borrowed > 0 && now.After(d.due) {
-		d.returned += d.borrowed
-		d.borrowed = 0
-	}
 }

@@ -20,6 +20,8 @@ type State struct {
 	ProbeEnd time.Time `json:"probe_end,omitzero"`
 	// Why is the counts that opened the breaker.
 	Why Counts `json:"why,omitzero"`
+	// Shut is when the breaker closed. Calls that began before do not count.
+	Shut time.Time `json:"shut,omitzero"`
 
 	Breaker  Window `json:"breaker,omitzero"`
 	Throttle Window `json:"throttle,omitzero"`
@@ -32,7 +34,7 @@ const minLease = 10 * time.Second
 func (s *State) lease() time.Duration { return max(minLease, s.Settings.Breaker.Cooldown) }
 
 // use changes the settings. What was counted stays.
-func (s *State) use(d policies.Dependency) {
+func (s *State) use(now time.Time, d policies.Dependency) {
 	if s.Settings == d {
 		return
 	}
@@ -40,19 +42,22 @@ func (s *State) use(d policies.Dependency) {
 	s.Breaker.resize(d.Breaker.Window)
 	s.Throttle.resize(d.Throttle.Window)
 	s.Budget.resize(d.Budget.Window)
-	if d.Breaker == (policies.Breaker{}) {
-		s.close()
+	if s.Open && d.Breaker == (policies.Breaker{}) {
+		s.close(now)
 	}
 }
 
-// record counts. How calls ended that began before the breaker opened says nothing new, and does not count while it is open.
-func (s *State) record(now time.Time, c Counts) {
+// record counts what happened between then and now. How calls ended that began before the breaker opened says nothing new, and does
+// not count while it is open.
+func (s *State) record(now, then time.Time, c Counts) {
 	if s.Open {
 		c.Calls, c.Failures, c.Slowed = 0, 0, 0
 	}
-	s.Breaker.add(now, c)
-	s.Throttle.add(now, c)
-	s.Budget.add(now, c)
+	s.Breaker.add(now, now, c)
+	s.Throttle.add(now, now, c)
+	// Of the two, what bounds retries is counted as the older and what uses them up as the newer.
+	s.Budget.add(now, then, Counts{Firsts: c.Firsts})
+	s.Budget.add(now, now, Counts{Retries: c.Retries})
 }
 
 // trip opens a closed breaker if the counts are enough for it.
@@ -72,14 +77,15 @@ func (s *State) open(now time.Time) {
 }
 
 // close closes the breaker. The service is back: what it did before it went away counts for neither breaker nor throttle.
-func (s *State) close() {
+func (s *State) close(now time.Time) {
+	s.Shut = now
 	s.Open, s.Opened, s.Until, s.Probe, s.ProbeEnd, s.Why = false, time.Time{}, time.Time{}, "", time.Time{}, Counts{}
 	s.Breaker.Buckets, s.Throttle.Buckets = nil, nil
 }
 
 // reset forgets everything but the settings.
-func (s *State) reset() {
-	s.close()
+func (s *State) reset(now time.Time) {
+	s.close(now)
 	s.Budget.Buckets = nil
 }
 
@@ -101,7 +107,7 @@ func (s *State) probed(now, began time.Time, blame policies.Blame) {
 	case policies.Failed:
 		s.open(now)
 	case policies.Answered, policies.Slowed:
-		s.close()
+		s.close(now)
 	case policies.Nothing:
 		s.Probe, s.ProbeEnd = "", time.Time{}
 	}
@@ -138,4 +144,19 @@ func (s *State) left(firsts, retries int) int {
 	b := s.Settings.Budget
 	share := min(float64(firsts)*b.Percent/100, 1<<30)
 	return max(0, max(b.Minimum, int(share), 0)-retries)
+}
+
+// budget is what a budget counts: all retries that may be within the window, and the first tries that are for sure.
+func (s *State) budget(now time.Time) Counts {
+	return Counts{Firsts: s.Budget.inner(now).Firsts, Retries: s.Budget.sum(now).Retries}
+}
+
+// loan is how long retries that were borrowed from a budget are good for. They count as if they were made at its end.
+func (s *State) loan() time.Duration {
+	return min(2*time.Second, s.Settings.Budget.Window/buckets)
+}
+
+// lendable is what a budget counts when it lends: the first tries are those that still count when the loan ends.
+func (s *State) lendable(now time.Time) Counts {
+	return Counts{Firsts: s.Budget.inner(now.Add(s.loan())).Firsts, Retries: s.Budget.sum(now).Retries}
 }

@@ -61,13 +61,13 @@ func (w *Window) width() int64 { return max(1, (int64(w.Length)+buckets-1)/bucke
 
 func (w *Window) number(t time.Time) int64 { return t.UnixNano() / w.width() }
 
-// add counts at a time, which may be a little before or after the latest.
-func (w *Window) add(at time.Time, c Counts) {
+// add counts something as of a time before or after now.
+func (w *Window) add(now, at time.Time, c Counts) {
 	if c == (Counts{}) || w.Length <= 0 {
 		return
 	}
-	n := w.number(at)
-	w.Buckets = slices.DeleteFunc(w.Buckets, func(b Bucket) bool { return b.At < n-buckets })
+	first, n := w.number(now)-buckets, w.number(at)
+	w.Buckets = slices.DeleteFunc(w.Buckets, func(b Bucket) bool { return b.At < first })
 	i := len(w.Buckets)
 	for i > 0 && w.Buckets[i-1].At > n {
 		i--
@@ -95,15 +95,6 @@ func (w *Window) since(first int64) Counts {
 	return c
 }
 
-// giveBack takes retries out that were counted and not made. It takes the oldest: what stays then counts for longer, never for less.
-func (w *Window) giveBack(retries int) {
-	for i := range w.Buckets {
-		n := min(retries, w.Buckets[i].Retries)
-		w.Buckets[i].Retries -= n
-		retries -= n
-	}
-}
-
 // resize changes the length and keeps the counts.
 func (w *Window) resize(length time.Duration) {
 	if w.Length == length {
@@ -112,6 +103,7 @@ func (w *Window) resize(length time.Duration) {
 	old := *w
 	*w = Window{Length: length}
 	for _, b := range old.Buckets {
-		w.add(time.Unix(0, (b.At+1)*old.width()-1), b.Counts)
+		at := time.Unix(0, (b.At+1)*old.width()-1)
+		w.add(at, at, b.Counts)
 	}
 }

@@ -56,9 +56,9 @@ type dependency struct {
 }
 
 func (d *dependency) handle(ctx workflow.Context) error {
-	err := workflow.SetQueryHandlerWithOptions(ctx, activities.DependencyQuery, func() (guard.View, error) {
-		return d.view(ctx), nil
-	}, workflow.QueryHandlerOptions{Description: "What all workers know of the dependency: the state of its breaker and the counts within its windows."})
+	err := workflow.SetQueryHandlerWithOptions(ctx, activities.DependencyQuery, func() (activities.DependencyView, error) {
+		return activities.DependencyView{View: d.view(ctx), Board: d.in.Board}, nil
+	}, workflow.QueryHandlerOptions{Description: "What all workers know of the dependency: the state of its breaker and the counts within its windows, as of the latest report."})
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (d *dependency) handle(ctx workflow.Context) error {
 		return err
 	}
 	return workflow.SetUpdateHandlerWithOptions(ctx, activities.ResetUpdate, func(ctx workflow.Context, _ activities.ResetInput) (guard.View, error) {
-		d.in.Board.Reset()
+		d.in.Board.Reset(workflow.Now(ctx))
 		d.took(ctx)
 		return d.view(ctx), nil
 	}, workflow.UpdateHandlerOptions{
