@@ -21,6 +21,7 @@ type tried struct {
 	heading  heading
 	latency  time.Duration
 	refused  bool // by the guard: nothing was sent
+	unsent   bool // for want of budget
 	hedged   bool // it was sent twice
 	deferred bool
 	entry    *entry // of a batch

@@ -130,6 +130,8 @@ type entry struct {
 	first    time.Time // when it was sent for the first time
 	ready    time.Time // when it may be sent
 	finished bool
+	last     error
+	allowed  bool // by the budget, to be sent again
 	resp     any
 	failure  *policies.Failure
 }
@@ -175,8 +177,7 @@ type batch struct {
 	again   waiting  // to be sent again
 	running int
 	results chan []tried
-	hold    time.Time // nothing is sent before
-	parked  bool      // nothing is sent any more in this attempt
+	parked  bool // nothing is sent any more in this attempt
 	wait    policies.Deferral
 	until   time.Time // when the last deferred item may be sent
 	cause   error     // of the deferral
@@ -249,15 +250,14 @@ func (b *batch) dispatch(ctx context.Context) time.Duration {
 			return -1
 		case !free:
 			return 0
-		case now.Before(b.hold):
-			return b.hold.Sub(now)
 		case due:
-			group := make([]*entry, 0, b.chunk)
-			for len(group) < b.chunk && b.again.due(now) {
+			group := append(make([]*entry, 0, b.chunk), b.again.pop())
+			// First tries and retries do not share a request: budgets count them apart.
+			for len(group) < b.chunk && b.again.due(now) && (b.again.all[0].attempts > 0) == (group[0].attempts > 0) {
 				group = append(group, b.again.pop())
 			}
 			b.send(ctx, group)
-		case len(b.fresh) > 0: // first tries and retries do not share a request: budgets count them apart
+		case len(b.fresh) > 0:
 			n := min(b.chunk, len(b.fresh))
 			b.send(ctx, b.fresh[:n:n])
 			b.fresh = b.fresh[n:]
@@ -278,6 +278,15 @@ func (b *batch) send(ctx context.Context, group []*entry) {
 	}
 	b.running++
 	go func() {
+		if err := b.allow(ctx, group); err != nil {
+			sent := make([]tried, len(group))
+			for i, e := range group {
+				both := fmt.Errorf("%w: %w", err, e.last)
+				sent[i] = tried{entry: e, number: n, heading: heading{key: e.key}, err: both, failure: policies.Classify(both), unsent: true}
+			}
+			b.results <- sent
+			return
+		}
 		if b.chunk > 1 {
 			b.results <- sendChunk(ctx, b.client, group, n, b.newResp)
 			return
@@ -289,15 +298,30 @@ func (b *batch) send(ctx context.Context, group []*entry) {
 	}()
 }
 
+// allow asks the budget once for a request that repeats entries.
+func (b *batch) allow(ctx context.Context, group []*entry) error {
+	if b.client.o.Dependency.Name == "" || group[0].attempts == 0 || group[0].allowed {
+		return nil
+	}
+	if err := b.client.guard(ctx).AllowRetry(); err != nil {
+		return err
+	}
+	for _, e := range group { // until it was sent: a guard may refuse it
+		e.allowed = true
+	}
+	return nil
+}
+
 // settle decides what follows for each entry of a request.
 func (b *batch) settle(ctx context.Context, sent []tried) {
-	if !sent[0].refused {
+	if !sent[0].refused && !sent[0].unsent {
 		b.report.Requests++
 	}
 	for i := range sent {
 		t := &sent[i]
 		e := t.entry
-		if !t.refused {
+		if !t.refused && !t.unsent {
+			e.allowed = false
 			e.attempts++
 			b.report.Attempts++
 			if e.attempts > 1 {
@@ -318,10 +342,7 @@ func (b *batch) settle(ctx context.Context, sent []tried) {
 			b.keep(ctx, e)
 		case ctx.Err() != nil: // the caller has stopped; the entry has no end
 		case next.again:
-			e.ready = time.Now().Add(next.delay)
-			if t.refused {
-				b.hold = e.ready
-			}
+			e.ready, e.last = time.Now().Add(next.delay), t.err
 			b.again.push(e)
 		case deferred:
 			b.parked = b.parked || t.refused

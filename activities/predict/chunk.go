@@ -39,7 +39,7 @@ type chunkResult struct {
 	Problem    json.RawMessage `json:"problem,omitempty"`
 }
 
-func (r chunkResult) err() error {
+func (r chunkResult) err(at string) error {
 	if r.Status/100 == 2 {
 		return nil
 	}
@@ -53,7 +53,7 @@ func (r chunkResult) err() error {
 	if len(r.Problem) > 0 {
 		h.Set("Content-Type", problemType)
 	}
-	return statusError(r.Status, h, func() []byte { return r.Problem })
+	return statusError(at, r.Status, h, func() []byte { return r.Problem })
 }
 
 // chunkTransport sends chunks. Its error is that of the request, or of the service if most of the items met one: it is what breakers
@@ -69,7 +69,7 @@ func (t chunkTransport) send(ctx context.Context, p payload, h heading, resp any
 	sick := 0
 	for _, r := range chunk.Items {
 		if r.Status >= 500 || r.Status == http.StatusTooManyRequests {
-			err = r.err()
+			err = r.err(t.place())
 			sick++
 		}
 	}
@@ -107,7 +107,7 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 		t.entry, t.heading.key = e, e.key
 		if r, ok := answers[e.key]; ok {
 			t.status, t.replayed = fmt.Sprint(r.Status), r.Replayed
-			t.resp, t.err = newResp(), r.err()
+			t.resp, t.err = newResp(), r.err(c.transport.target())
 			if t.err == nil {
 				t.err = decodeJSON(r.Response, t.resp)
 			}
