@@ -16,6 +16,7 @@ import (
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 )
@@ -32,6 +33,8 @@ type App struct {
 	// Dev starts a Temporal server for development when no server is configured, usually devserver.Start.
 	// Nil: the program needs a server. Leaving it out keeps the server's code out of the program.
 	Dev func(context.Context, DevOptions) (*DevServer, error)
+	// Classify gives errors of all steps a class, see [WorkerOptions].
+	Classify func(error) policies.Class
 }
 
 // IO is what a program reads and writes. Tests give their own.

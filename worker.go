@@ -15,6 +15,7 @@ import (
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/guard"
+	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/workflows"
 )
 
@@ -30,6 +31,9 @@ type WorkerOptions struct {
 	Drain time.Duration
 	// Log gets what steps log. Nil: the lines are only kept in the store.
 	Log slog.Handler
+	// Classify gives errors of all steps a class, or "" if it has no opinion. It is asked after a step's own
+	// policies.Classifier and before the built-in rules. Nil: those alone.
+	Classify func(error) policies.Class
 }
 
 // NewWorker returns a Temporal worker for flows; the caller starts and stops it. Flows that do not
@@ -66,7 +70,7 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 		workflows.Register(w, f.Name())
 	}
 	a := activities.New(store, activities.Options{
-		Worker: identity, Drain: o.Drain, Log: o.Log,
+		Worker: identity, Drain: o.Drain, Log: o.Log, Classify: o.Classify,
 		Guard: guard.New(guard.Options{Sharer: activities.NewSharer(c), Worker: identity}),
 	}, flows...)
 	a.Register(w)

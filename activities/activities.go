@@ -115,6 +115,8 @@ type Options struct {
 	Drain time.Duration
 	// Log also gets what steps log, with run, task and attempt added. Nil: the lines are only kept in the store.
 	Log slog.Handler
+	// Classify is asked for the class of what a step returned, after the step's own [policies.Classifier]. Nil: the built-in rules alone.
+	Classify func(error) policies.Class
 	// Guard is what the process knows of dependencies. Defaults to a new one.
 	Guard *guard.Registry
 	// Random draws jitter from [0,1). Defaults to math/rand/v2.

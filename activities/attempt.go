@@ -70,7 +70,7 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 		failure, err = t.ended(ctx, outcome{err: err})
 	}
 	if failure == nil {
-		failure = policies.Classify(err)
+		failure = t.classify(err)
 		// Only this activity knows that the run was cancelled or an attempt lost. An error that says so speaks of another:
 		// a step may return the failure of its attempt before, a catch the one that it was called for.
 		if failure.Class == policies.Cancelled || failure.Class == policies.Lost {
@@ -148,10 +148,18 @@ func (t *attempt) guarded(ctx context.Context, state any, join *joinSource) (*po
 	failure, err := t.call(ctx, state, join)
 	f := failure
 	if f == nil {
-		f = policies.Classify(err)
+		f = t.classify(err)
 	}
 	done(f)
 	return failure, err
+}
+
+// classify asks the step's rule and then the worker's.
+func (t *attempt) classify(err error) *policies.Failure {
+	if t.def == nil {
+		return policies.ClassifyWith(err, t.options.Classify)
+	}
+	return policies.ClassifyWith(err, t.def.Classify, t.options.Classify)
 }
 
 // lookBack is what an attempt after the first does first: adopt the record if an earlier attempt finished

@@ -142,7 +142,7 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 		return nil, err
 	}
 	if failure == nil {
-		failure = policies.Classify(err)
+		failure = t.classify(err)
 		if failure.Class == policies.Cancelled || failure.Class == policies.Lost {
 			failure.Class = policies.Unknown
 		}
@@ -174,7 +174,7 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 		return nil, err
 	}
 	if cf == nil {
-		cf = policies.Classify(err)
+		cf = c.classify(err)
 	}
 	cf.Message = fmt.Sprintf("the catch function failed: %s; it was called for: %s", cf.Message, f.Message)
 	cf.Flow, cf.Run, cf.Step, cf.Task = f.Flow, f.Run, f.Step, f.Task

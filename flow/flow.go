@@ -55,6 +55,8 @@ type StepDef struct {
 	Join func(ctx context.Context, state any, in Source) error
 	// RetryIf is Retry.RetryIf, nil when there is none.
 	RetryIf func(error) bool
+	// Classify is the rule of policies.Classifier, nil when there is none.
+	Classify func(error) policies.Class
 	// Catch is the catch function, nil when there is none.
 	Catch *policies.CatchPolicy
 	// Isolated is set if the step runs in a process of its own.
@@ -190,6 +192,14 @@ func newStep[S any](name string, options []Option) *node {
 				n.errs = append(n.errs, fmt.Errorf("step %q catches for state type %s, the flow's is %s (take a *%s in the catch function)", name, have, want, want))
 			}
 			catch = &o
+		case policies.ClassifierPolicy:
+			switch {
+			case def.Classify != nil:
+				twice("classifier")
+			case o.Rule() == nil:
+				n.errs = append(n.errs, fmt.Errorf("step %q: classifier has no function (give policies.Classifier one)", name))
+			}
+			def.Classify = o.Rule()
 		case policies.Limit:
 			if limit != nil {
 				twice("limit")
