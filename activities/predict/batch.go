@@ -124,6 +124,7 @@ func Batch[Req, Resp any](ctx context.Context, c *Client, items []Item[Req], o B
 // entry is an item without its type.
 type entry struct {
 	key      string // the idempotency key
+	request  string // the correlation id
 	digest   string // of the request
 	p        payload
 	attempts int
@@ -157,7 +158,7 @@ func (b *batch) add(ctx context.Context, key string, req any) (*entry, error) {
 		b.report.Failed[f.Class]++
 		return &entry{failure: f, finished: true}, nil
 	}
-	e := &entry{key: full, digest: digest, p: p}
+	e := &entry{key: full, request: newRequestID(), digest: digest, p: p}
 	b.byKey[full] = e
 	b.entries = append(b.entries, e)
 	return e, nil
@@ -282,7 +283,7 @@ func (b *batch) send(ctx context.Context, group []*entry) {
 			sent := make([]tried, len(group))
 			for i, e := range group {
 				both := fmt.Errorf("%w: %w", err, e.last)
-				sent[i] = tried{entry: e, number: n, heading: heading{key: e.key}, err: both, failure: policies.Classify(both), unsent: true}
+				sent[i] = tried{entry: e, number: n, heading: heading{e.key, e.request}, err: both, failure: policies.Classify(both), unsent: true}
 			}
 			b.results <- sent
 			return
@@ -292,7 +293,7 @@ func (b *batch) send(ctx context.Context, group []*entry) {
 			return
 		}
 		e := group[0]
-		t := b.client.attempt(ctx, heading{e.key, newRequestID()}, n, b.client.o.Timeout, e.p, b.newResp)
+		t := b.client.attempt(ctx, heading{e.key, e.request}, n, b.client.o.Timeout, e.p, b.newResp)
 		t.entry = e
 		b.results <- []tried{t}
 	}()
