@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"fmt"
 	"strings"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -112,4 +113,18 @@ func (a *Activities) allowRetry(spec policies.Spec, flow, run string) error {
 		return a.options.Guard.Dependency(*d).AllowRetry()
 	}
 	return nil
+}
+
+// withinBudget refuses a retry that was decided on when there were too many already. The failure then says so.
+func (t *attempt) withinBudget(f *policies.Failure, d policies.Decision) policies.Decision {
+	if !d.Retry {
+		return d
+	}
+	refused := t.allowRetry(t.spec, t.in.Flow, t.in.Run)
+	if refused == nil {
+		return d
+	}
+	over := policies.Classify(refused)
+	f.Class, f.Message = over.Class, fmt.Sprintf("%s; it was to be tried again after: %s", over.Message, f.Message)
+	return policies.Decision{Reason: over.Message}
 }
