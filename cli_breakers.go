@@ -159,6 +159,10 @@ func (c *command) listBreakers(ctx context.Context, temporal *Client, all bool) 
 	if err != nil {
 		return err
 	}
+	return c.printBreakers(found)
+}
+
+func (c *command) printBreakers(found []Dependency) error {
 	docs := []breakerDocument{}
 	s := c.term.out.style
 	t := newTable(c.io.Out)
