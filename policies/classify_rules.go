@@ -99,7 +99,7 @@ func osClass(err error) Class {
 // full are the errors of a machine that has no room for now.
 var full = []error{
 	syscall.ENOSPC, syscall.EDQUOT, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.EBUSY, syscall.EAGAIN, syscall.EINTR,
-	syscall.ENOLCK, syscall.ESTALE,
+	syscall.ENOLCK, syscall.ESTALE, syscall.ETXTBSY,
 }
 
 // field is the exported field of a struct, or of what a pointer points to. The zero value means that there is none.

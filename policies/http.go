@@ -52,8 +52,8 @@ const (
 	maxURL   = 512
 )
 
-// CheckResponse returns nil for a response with a status from 200 to 299 and leaves its body alone. For any other it closes the
-// body and returns an *HTTPError, which asks for the wait that a valid Retry-After of the server says.
+// CheckResponse returns nil for a response with a status from 200 to 299 and leaves its body alone. For any other it reads
+// at most 65 KiB of the body, closes it and returns an *HTTPError, which asks for the wait that a valid Retry-After of the server says.
 //
 //	resp, err := http.DefaultClient.Do(req)
 //	if err != nil {
@@ -84,7 +84,7 @@ func CheckResponse(resp *http.Response) error {
 		defer resp.Body.Close()
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxBody)) // what there is
 		e.Message = bodyText(body)
-		if resp.ContentLength > maxBody && resp.ContentLength <= maxDrain {
+		if resp.ContentLength <= maxDrain {
 			_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
 		}
 	}

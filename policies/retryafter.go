@@ -32,8 +32,10 @@ func ParseRetryAfter(value string, now time.Time) (wait time.Duration, ok bool) 
 	if !ok {
 		return 0, false
 	}
-	wait = max(at.Sub(now), 0)
-	return wait, wait <= maxRetryAfter
+	if wait = max(at.Sub(now), 0); wait > maxRetryAfter {
+		return 0, false
+	}
+	return wait, true
 }
 
 func parseHTTPDate(value string, now time.Time) (time.Time, bool) {
