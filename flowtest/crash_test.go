@@ -87,13 +87,75 @@ func shapesFlow(a *account) *flow.Flow {
 	)
 }
 
+// A worker that is killed anywhere in a flow of every shape changes nothing about what the flow comes to, nor charges twice.
 func TestEveryCrashOfEveryShape(t *testing.T) {
 	t.Parallel()
-	for name, limits := range map[string]*workflows.Limits{"direct": nil, "shards": {Tasks: 1, Shard: 2, Shards: 2}} {
+	t.Run("direct", func(t *testing.T) {
+		t.Parallel()
+		var a account
+		flowtest.EveryCrash(t, shapesFlow(&a), nil, flowtest.CrashOptions{Before: a.Reset, Effects: a.Counts})
+	})
+	t.Run("shards", func(t *testing.T) {
+		t.Parallel()
+		var a account
+		flowtest.EveryCrash(t, shapesFlow(&a), nil, flowtest.CrashOptions{
+			Before: a.Reset, Effects: a.Counts, Sample: 40, Limits: &workflows.Limits{Tasks: 1, Shard: 2, Shards: 2},
+		})
+	})
+}
+
+// A step that keeps a checkpoint after each charge is killed after each of them, and goes on where it was.
+func TestEveryCrashAtCheckpoints(t *testing.T) {
+	t.Parallel()
+	var a account
+	f := flow.New("PartsFlow", flow.Step("parts", func(ctx context.Context, s *order) error {
+		done, err := flow.LoadCheckpoint(ctx, "done")
+		if err != nil {
+			return err
+		}
+		for i := len(done); i < s.N; i++ {
+			a.Once(flow.IdempotencyKey(ctx) + fmt.Sprint(i)) // whoever was cut off does not read the checkpoint of another
+			done = append(done, 'x')
+			if err := flow.SaveCheckpoint(ctx, "done", done); err != nil {
+				return err
+			}
+		}
+		s.Sum = len(done)
+		return nil
+	}))
+	flowtest.EveryCrash(t, f, nil, flowtest.CrashOptions{Before: a.Reset, Effects: a.Counts})
+}
+
+// The items of a foreach may fail if that is tolerated; what of them was begun is another matter each time.
+func TestEveryCrashWithTolerance(t *testing.T) {
+	t.Parallel()
+	for name, limits := range map[string]*workflows.Limits{"direct": nil, "shards": {Tasks: 1, Shard: 2}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var a account
-			flowtest.EveryCrash(t, shapesFlow(&a), nil, flowtest.CrashOptions{Before: a.Reset, Effects: a.Counts, Limits: limits})
+			check := func(_ context.Context, s *order) error {
+				if s.Item == 1 {
+					return flow.Fail("bad item")
+				}
+				s.Price = s.Item
+				return nil
+			}
+			other := func(context.Context, *order) error { return nil }
+			sum := func(_ context.Context, s *order, in flow.Inputs[order]) error {
+				for _, part := range in.All() {
+					s.Sum += part.Price
+				}
+				for i := range in.Failures() {
+					s.Trail = append(s.Trail, fmt.Sprint("failed: ", i))
+				}
+				return nil
+			}
+			f := flow.New("TolerantFlow",
+				flow.Foreach("each", func(*order) []int { return []int{0, 1, 2, 3} }, func(s *order, i int) { s.Item = i },
+					flow.Branch("both", flow.Step("check", check), flow.Step("beside", other)).Join("checked", func(_ context.Context, s *order, in flow.Inputs[order]) error {
+						return in.Merge(s)
+					}),
+				).With(flow.Fan{Tolerate: flow.Count(1), OnFailure: flow.FinishAll}).Join("sum", sum))
+			flowtest.EveryCrash(t, f, nil, flowtest.CrashOptions{Limits: limits, Sample: 30})
 		})
 	}
 }

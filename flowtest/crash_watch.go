@@ -24,7 +24,11 @@ type event struct {
 	catch   bool
 	batch   bool
 	point   activities.Point
+	nth     int // of the attempt's checkpoints
 }
+
+// pointCheckpoint is a place within the author's function: it kept a checkpoint.
+const pointCheckpoint activities.Point = "after_checkpoint"
 
 func eventOf(m activities.Moment) event {
 	return event{step: m.Step, index: m.Index.Key(), attempt: m.Attempt, catch: m.Catch, batch: m.Batch, point: m.Point}
@@ -47,11 +51,15 @@ func (e event) String() string {
 	if e.attempt > 1 && !e.catch {
 		name += fmt.Sprintf("attempt_%d/", e.attempt)
 	}
-	return name + string(e.point)
+	name += string(e.point)
+	if e.nth > 0 {
+		name += fmt.Sprintf("_%d", e.nth)
+	}
+	return name
 }
 
 // points are those of an attempt, in order.
-var points = []activities.Point{activities.PointBegin, activities.PointRan, activities.PointStored, activities.PointRecord, activities.PointNoted}
+var points = []activities.Point{activities.PointBegin, pointCheckpoint, activities.PointRan, activities.PointStored, activities.PointRecord, activities.PointNoted}
 
 // compare orders events: by steps as they are in the plan, then by tasks, attempts and points.
 func (e event) compare(o event, steps []string) int {
@@ -65,6 +73,7 @@ func (e event) compare(o event, steps []string) int {
 		cmp.Compare(two[e.catch], two[o.catch]),
 		cmp.Compare(e.attempt, o.attempt),
 		cmp.Compare(slices.Index(points, e.point), slices.Index(points, o.point)),
+		cmp.Compare(e.nth, o.nth),
 	)
 }
 
@@ -84,13 +93,14 @@ type watch struct {
 	keys   map[string]string   // the idempotency key of each task
 	tasks  map[string]finished // that have a record
 	items  map[string]finished // of batches that have one
+	failed map[string]bool     // items whose failure was tolerated
 	broken []string
 }
 
 func newWatch(f *flow.Flow, d driver.Driver) *watch {
 	return &watch{
 		Driver: d, plan: f.Plan(), events: map[event]bool{}, keys: map[string]string{},
-		tasks: map[string]finished{}, items: map[string]finished{},
+		tasks: map[string]finished{}, items: map[string]finished{}, failed: map[string]bool{},
 	}
 }
 
@@ -110,12 +120,9 @@ func (w *watch) moment(ctx context.Context, m activities.Moment, e event) {
 	if done, ok := w.tasks[task]; ok {
 		w.fault("task %s ran again (attempt %d of run %s) although run %s has its record", task, m.Attempt, m.Run, done.run)
 	}
-	for _, n := range w.plan.Around(m.Step) {
-		for k := range m.Index {
-			item := flow.TaskName(n.Name, m.Index[:k+1])
-			if done, ok := w.items[item]; ok && n.Kind == flow.KindForeach && done.outcome != records.Failed {
-				w.fault("task %s ran again (run %s) although item %s is finished in a batch of run %s", task, m.Run, item, done.run)
-			}
+	for _, item := range w.around(m.Step, m.Index) {
+		if done, ok := w.items[item]; ok && done.outcome != records.Failed {
+			w.fault("task %s ran again (run %s) although item %s is finished in a batch of run %s", task, m.Run, item, done.run)
 		}
 	}
 	key := flow.IdempotencyKey(ctx)
@@ -125,10 +132,52 @@ func (w *watch) moment(ctx context.Context, m activities.Moment, e event) {
 	w.keys[task] = key
 }
 
+// around names the items that a task is part of, like "each[3]".
+func (w *watch) around(step string, x flow.Index) []string {
+	var items []string
+	for depth, n := range w.plan.Around(step) {
+		if n.Kind == flow.KindForeach && depth < len(x) {
+			items = append(items, flow.TaskName(n.Name, x[:depth+1]))
+		}
+	}
+	return items
+}
+
+// maybe says that a task, or an item of a batch, may be begun or not: it is part of an item that failed, and what of it was under way then, and what
+// had not begun, is another matter each time.
+func (w *watch) maybe(step string, x flow.Index, item bool) bool {
+	if n, ok := w.plan.Shape(step); ok && item { // what is around the foreach is around its join
+		step, x = n.Join.Name, x[:len(x)-1]
+	}
+	return slices.ContainsFunc(w.around(step, x), func(item string) bool { return w.failed[item] })
+}
+
+// joins is told of the input of a foreach's join.
+func (w *watch) joins(in activities.StepInput) {
+	if in.Join == nil || in.Join.Branch {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ended(in.Join.Shape, in.Index, in.Join.Parts)
+}
+
+// ended notes which items failed.
+func (w *watch) ended(foreach string, x flow.Index, items []records.Item) {
+	for _, i := range items {
+		if i.Outcome == records.Failed {
+			w.failed[flow.TaskName(foreach, records.Within(x, i.Index))] = true
+		}
+	}
+}
+
 // Put implements driver.Driver.
 func (w *watch) Put(ctx context.Context, key string, body driver.Body, o driver.PutOptions) error {
-	folders := strings.Split(key, "/")
-	if len(folders) < 5 || folders[0] != "flows" || folders[3] != "tasks" && folders[3] != "batches" {
+	kind := ""
+	if folders := strings.Split(key, "/"); len(folders) > 4 && folders[0] == "flows" {
+		kind = folders[3]
+	}
+	if kind != "tasks" && kind != "batches" && kind != "fans" {
 		return w.Driver.Put(ctx, key, body, o)
 	}
 	w.mu.Lock()
@@ -137,14 +186,14 @@ func (w *watch) Put(ctx context.Context, key string, body driver.Body, o driver.
 	if err := w.Driver.Put(ctx, key, body, o); err != nil {
 		return err
 	}
-	if before == nil {
+	if before == nil && kind != "fans" {
 		w.fault("the record %s was written over", key)
 	}
 	content, _ := body.Data()
-	if folders[3] == "tasks" {
+	if kind == "tasks" {
 		w.task(content)
 	} else {
-		w.batch(content)
+		w.lines(content, kind == "batches")
 	}
 	return nil
 }
@@ -162,30 +211,36 @@ func (w *watch) task(content []byte) {
 	w.tasks[task] = finished{rec.Run, rec.Outcome}
 }
 
-// batch reads the record of a batch. That of a resumed run repeats what it took over.
-func (w *watch) batch(content []byte) {
+// lines reads the record of a batch, or the document of a shard. That of a resumed run repeats what it took over.
+func (w *watch) lines(content []byte, batch bool) {
 	lines := json.NewDecoder(bytes.NewReader(content))
 	var head records.Shard
 	err := lines.Decode(&head)
-	for err == nil && lines.More() {
+	for err == nil && lines.More() && !head.Batched {
 		var item records.Item
-		if err = lines.Decode(&item); err == nil {
+		if err = lines.Decode(&item); err != nil {
+			break
+		}
+		w.ended(head.Foreach, head.Index, []records.Item{item})
+		if batch {
 			w.items[flow.TaskName(head.Foreach, records.Within(head.Index, item.Index))] = finished{head.Run, item.Outcome}
 		}
 	}
 	if err != nil {
-		w.fault("the record of a batch cannot be read: %v", err)
+		w.fault("the document of a shard or a batch cannot be read: %v", err)
 	}
 }
 
-// outcomes are how the tasks and items ended.
+// outcomes are how the tasks and items ended, without those of which the one or the other may be.
 func (w *watch) outcomes() map[string]records.Outcome {
 	all := map[string]records.Outcome{}
-	for name, t := range w.tasks {
-		all["task "+name] = t.outcome
-	}
-	for name, t := range w.items {
-		all["item "+name] = t.outcome
+	for what, ended := range map[string]map[string]finished{"task": w.tasks, "item": w.items} {
+		for name, t := range ended {
+			step, x, err := flow.ParseTaskName(name)
+			if err == nil && !w.maybe(step, x, what == "item") {
+				all[what+" "+name] = t.outcome
+			}
+		}
 	}
 	return all
 }

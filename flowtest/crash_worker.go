@@ -8,6 +8,7 @@ import (
 	"iter"
 	"reflect"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -122,6 +123,9 @@ type call struct {
 	off  bool          // it is; guarded by workers.mu
 	back chan struct{} // closed when it may go on
 	busy bool          // it runs the author's function; guarded by workers.mu
+	// begun is the function that was called last, and kept how many checkpoints it has kept; guarded by workers.mu.
+	begun activities.Moment
+	kept  int
 }
 
 type callKey struct{}
@@ -151,6 +155,11 @@ func (w *workers) run(name string, fn reflect.Type, args []reflect.Value) []refl
 	w.mu.Unlock()
 	if lost {
 		return failed(fn, errGone)
+	}
+	if len(args) > 1 {
+		if in, ok := args[1].Interface().(activities.StepInput); ok {
+			w.watch.joins(in)
+		}
 	}
 	c := &call{worker: w.worker(), cut: make(chan struct{}), back: make(chan struct{})}
 	parent := args[0].Interface().(context.Context)
@@ -256,15 +265,38 @@ func (w *workers) idle(c *call) {
 // at is called at each moment of each attempt.
 func (w *workers) at(ctx context.Context, m activities.Moment) {
 	c := callOf(ctx)
-	if m.Point != activities.PointBegin {
+	if m.Point == activities.PointBegin {
+		w.mu.Lock()
+		c.begun, c.kept = m, 0
+		w.mu.Unlock()
+	} else {
 		w.idle(c)
 	}
+	w.pass(ctx, c, m, eventOf(m))
+	if m.Point == activities.PointBegin && !w.work(c) {
+		w.halt(m.Point)
+	}
+}
+
+// checkpoint is called when the author's function has kept a checkpoint.
+func (w *workers) checkpoint(ctx context.Context, c *call) {
+	w.mu.Lock()
+	c.kept++
+	m := c.begun
+	m.Point = pointCheckpoint
+	e := eventOf(m)
+	e.nth = c.kept
+	w.mu.Unlock()
+	w.pass(ctx, c, m, e)
+}
+
+// pass lets a call go on from a moment, unless its worker is dead or dies now.
+func (w *workers) pass(ctx context.Context, c *call, m activities.Moment, e event) {
 	if c.worker.isDead() {
 		w.halt(m.Point)
 		return
 	}
 	w.mu.Lock()
-	e := eventOf(m)
 	hit := w.crash != nil && !w.happened && w.crash.at == e
 	w.happened = w.happened || hit
 	off := c.off
@@ -283,7 +315,8 @@ func (w *workers) at(ctx context.Context, m activities.Moment) {
 	case hit:
 		w.kill(c.worker)
 	}
-	if c.worker.isDead() || m.Point == activities.PointBegin && !w.work(c) {
+	if c.worker.isDead() {
+		w.idle(c)
 		w.halt(m.Point)
 	}
 }
@@ -375,7 +408,11 @@ func (d mortal) lives(ctx context.Context) error {
 
 // Put implements driver.Driver. The worker does not die in the midst of it.
 func (d mortal) Put(ctx context.Context, key string, body driver.Body, o driver.PutOptions) error {
-	return d.whole(ctx, func() error { return d.Driver.Put(ctx, key, body, o) })
+	err := d.whole(ctx, func() error { return d.Driver.Put(ctx, key, body, o) })
+	if c := callOf(ctx); err == nil && c != nil && strings.Contains(key, "/checkpoints/") {
+		d.all.checkpoint(ctx, c)
+	}
+	return err
 }
 
 // Delete implements driver.Driver.
