@@ -6,10 +6,11 @@ import (
 	"github.com/stepwell-flows/stepwell/examples/flightdelay"
 	"github.com/stepwell-flows/stepwell/examples/geocode"
 	"github.com/stepwell-flows/stepwell/examples/gridsearch"
+	"github.com/stepwell-flows/stepwell/examples/predictions"
 	"github.com/stepwell-flows/stepwell/flow"
 )
 
 // Flows returns all example flows.
 func Flows() []*flow.Flow {
-	return []*flow.Flow{failurehandling.Flow(), flightdelay.Flow(), gridsearch.Flow(), geocode.Flow()}
+	return []*flow.Flow{failurehandling.Flow(), flightdelay.Flow(), gridsearch.Flow(), geocode.Flow(), predictions.Flow()}
 }

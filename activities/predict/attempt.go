@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/stepwell-flows/stepwell/flow"
-	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
@@ -36,17 +35,11 @@ func (c *Client) attempt(ctx context.Context, h heading, n int, left time.Durati
 		t.err, t.failure = err, policies.Classify(err)
 		return t
 	}
-	select {
-	case c.slots <- struct{}{}:
-	case <-ctx.Done():
-		return fail(context.Cause(ctx))
+	leave, err := c.room(ctx)
+	if err != nil {
+		return fail(err)
 	}
-	defer func() { <-c.slots }()
-	if c.limiter != nil {
-		if err := c.pace(ctx); err != nil {
-			return fail(err)
-		}
-	}
+	defer leave()
 	permit, err := c.begin(ctx, n > 1)
 	if err != nil {
 		t.refused = true
@@ -61,6 +54,23 @@ func (c *Client) attempt(ctx context.Context, h heading, n int, left time.Durati
 	return t
 }
 
+// room waits until another request may be under way.
+func (c *Client) room(ctx context.Context) (leave func(), err error) {
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	leave = func() { <-c.slots }
+	if c.limiter != nil {
+		if err := c.pace(ctx); err != nil {
+			leave()
+			return nil, err
+		}
+	}
+	return leave, nil
+}
+
 // pace waits until the rate allows another attempt. Unlike the limiter's Wait it does not give up before the context ends.
 func (c *Client) pace(ctx context.Context) error {
 	r := c.limiter.Reserve()
@@ -71,21 +81,17 @@ func (c *Client) pace(ctx context.Context) error {
 	return nil
 }
 
-// permit is a call that the guard let through, nil without a guard.
-type permit struct{ *guard.Call }
-
-func (c *Client) begin(ctx context.Context, retry bool) (permit, error) {
-	if c.o.Dependency.Name == "" {
-		return permit{}, nil
-	}
-	call, err := c.guard(ctx).Begin(retry)
-	return permit{call}, err
+// permit is a call that the guard let through. It is told how the call ended, and what the response is.
+type permit struct {
+	end func(f *policies.Failure, resp any)
 }
 
-func (p permit) end(f *policies.Failure) {
-	if p.Call != nil {
-		p.End(f)
+func (c *Client) begin(ctx context.Context, retry bool) (permit, error) {
+	if !c.guarded() {
+		return permit{func(*policies.Failure, any) {}}, nil
 	}
+	call, err := c.guard(ctx).Begin(retry)
+	return permit{func(f *policies.Failure, _ any) { call.End(f) }}, err
 }
 
 // sending is how one request went.
@@ -107,7 +113,7 @@ func (c *Client) one(ctx context.Context, h heading, n int, hedge bool, p payloa
 	if s.err != nil && context.Cause(ctx) != nil && ctx.Err() == context.Canceled { //nolint:errorlint // Err returns it as it is
 		told = &policies.Failure{Class: policies.Cancelled, Message: "nobody waits for the answer any more"} // it says nothing about the service
 	}
-	permit.end(told)
+	permit.end(told, resp)
 	endAttempt(span, s)
 	return s
 }
@@ -172,16 +178,16 @@ func (c *Client) mayHedge(ctx context.Context) (permit, bool) {
 	default:
 		return permit{}, false
 	}
-	if c.o.Dependency.Name != "" {
-		if c.guard(ctx).AllowRetry() == nil {
-			if p, err := c.begin(ctx, true); err == nil {
-				return p, true
-			}
-		}
+	if c.guarded() && c.guard(ctx).AllowRetry() != nil {
 		<-c.slots
 		return permit{}, false
 	}
-	return permit{}, true
+	p, err := c.begin(ctx, true)
+	if err != nil {
+		<-c.slots
+		return permit{}, false
+	}
+	return p, true
 }
 
 // log writes the attempt's line. It tells nothing of what was asked and answered.

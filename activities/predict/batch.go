@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/flow"
@@ -190,13 +191,9 @@ func (b *batch) chunks(n int) error {
 	if b.chunk == 1 {
 		return nil
 	}
-	t, ok := b.client.transport.(*httpTransport)
-	if !ok {
+	if _, ok := b.client.transport.(*httpTransport); !ok {
 		return policies.WithClass(errors.New("chunks travel over HTTP only (leave Chunk out)"), policies.Permanent)
 	}
-	c := *b.client
-	c.transport = chunkTransport{t}
-	b.client = &c
 	return nil
 }
 
@@ -246,15 +243,14 @@ func (b *batch) dispatch(ctx context.Context) time.Duration {
 	for {
 		now := time.Now()
 		free := b.running < cap(b.client.slots) && !b.parked && ctx.Err() == nil
-		switch due := b.again.due(now); {
+		switch due := b.again.due(now.Add(-b.linger())); {
 		case len(b.fresh) == 0 && b.again.Len() == 0:
 			return -1
 		case !free:
 			return 0
 		case due:
-			group := append(make([]*entry, 0, b.chunk), b.again.pop())
-			// First tries and retries do not share a request: budgets count them apart.
-			for len(group) < b.chunk && b.again.due(now) && (b.again.all[0].attempts > 0) == (group[0].attempts > 0) {
+			var group []*entry
+			for len(group) < b.chunk && b.again.due(now) {
 				group = append(group, b.again.pop())
 			}
 			b.send(ctx, group)
@@ -263,9 +259,17 @@ func (b *batch) dispatch(ctx context.Context) time.Duration {
 			b.send(ctx, b.fresh[:n:n])
 			b.fresh = b.fresh[n:]
 		default:
-			return b.again.all[0].ready.Sub(now)
+			return b.again.all[0].ready.Add(b.linger()).Sub(now)
 		}
 	}
+}
+
+// linger is how long an entry that may be sent again waits for others, to share a request.
+func (b *batch) linger() time.Duration {
+	if b.chunk == 1 {
+		return 0
+	}
+	return 50 * time.Millisecond
 }
 
 // send sends some entries in one request.
@@ -279,43 +283,43 @@ func (b *batch) send(ctx context.Context, group []*entry) {
 	}
 	b.running++
 	go func() {
-		if err := b.allow(ctx, group); err != nil {
-			sent := make([]tried, len(group))
-			for i, e := range group {
-				both := fmt.Errorf("%w: %w", err, e.last)
-				sent[i] = tried{entry: e, number: n, heading: heading{e.key, e.request}, err: both, failure: policies.Classify(both), unsent: true}
-			}
-			b.results <- sent
-			return
-		}
 		if b.chunk > 1 {
 			b.results <- sendChunk(ctx, b.client, group, n, b.newResp)
 			return
 		}
 		e := group[0]
+		if err := e.allow(ctx, b.client); err != nil {
+			b.results <- []tried{e.unsent(err)}
+			return
+		}
 		t := b.client.attempt(ctx, heading{e.key, e.request}, n, b.client.o.Timeout, e.p, b.newResp)
 		t.entry = e
 		b.results <- []tried{t}
 	}()
 }
 
-// allow asks the budget once for a request that repeats entries.
-func (b *batch) allow(ctx context.Context, group []*entry) error {
-	if b.client.o.Dependency.Name == "" || group[0].attempts == 0 || group[0].allowed {
+// allow asks the budget whether an entry may be sent again.
+func (e *entry) allow(ctx context.Context, c *Client) error {
+	if !c.guarded() || e.attempts == 0 || e.allowed {
 		return nil
 	}
-	if err := b.client.guard(ctx).AllowRetry(); err != nil {
-		return err
+	if err := c.guard(ctx).AllowRetry(); err != nil {
+		return fmt.Errorf("%w: %w", err, e.last)
 	}
-	for _, e := range group { // until it was sent: a guard may refuse it
-		e.allowed = true
-	}
+	e.allowed = true // until it is sent: a guard may refuse that
 	return nil
+}
+
+// unsent is how an attempt went that was not made.
+func (e *entry) unsent(err error) tried {
+	return tried{
+		entry: e, number: e.attempts + 1, heading: heading{e.key, e.request}, err: err, failure: policies.Classify(err), unsent: true,
+	}
 }
 
 // settle decides what follows for each entry of a request.
 func (b *batch) settle(ctx context.Context, sent []tried) {
-	if !sent[0].refused && !sent[0].unsent {
+	if slices.ContainsFunc(sent, func(t tried) bool { return !t.refused && !t.unsent }) {
 		b.report.Requests++
 	}
 	for i := range sent {

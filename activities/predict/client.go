@@ -36,7 +36,8 @@ type Options struct {
 	MaxParallel int
 	// Hedge sends an attempt a second time when there is no answer after it, with the same key: the first answer wins, the other
 	// is cancelled. It counts as a retry against the budget. [Middleware] answers it with 409 while the first is being executed,
-	// which the client ignores: then a hedge helps against lost requests and lost responses alone. Defaults to no hedging.
+	// which the client ignores: then a hedge helps against lost requests and lost responses alone. Chunks of a batch are not sent
+	// twice. Defaults to no hedging.
 	Hedge time.Duration
 	// Random draws jitter from [0,1). Defaults to math/rand/v2.
 	Random func() float64
@@ -213,7 +214,7 @@ func (c *Client) next(ctx context.Context, t *tried, n int, left time.Duration) 
 
 // allow asks the budget whether a failed call may be sent again. Where it may not, it makes t's error say so.
 func (c *Client) allow(ctx context.Context, t *tried, next following) following {
-	if c.o.Dependency.Name == "" || !next.again || t.refused {
+	if !c.guarded() || !next.again || t.refused {
 		return next
 	}
 	err := c.guard(ctx).AllowRetry()
@@ -224,6 +225,8 @@ func (c *Client) allow(ctx context.Context, t *tried, next following) following 
 	t.failure = policies.Classify(t.err)
 	return following{failure: t.failure, reason: err.Error()}
 }
+
+func (c *Client) guarded() bool { return c.o.Dependency.Name != "" }
 
 func (c *Client) guard(ctx context.Context) *guard.Dependency {
 	return guard.From(ctx).Dependency(c.o.Dependency)
