@@ -16,6 +16,7 @@ import (
 	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 	"github.com/stepwell-flows/stepwell/workflows"
@@ -35,6 +36,8 @@ type Options struct {
 	Limits *workflows.Limits
 	// Step makes [Resume] run this step and all that follows it again, with changed Params if there are any.
 	Step string
+	// Classify is the worker's rule for the classes of errors, see stepwell.WorkerOptions. Defaults to none.
+	Classify func(error) policies.Class
 	// Random draws jitter from [0,1). Defaults to always 0.5, so that delays are the same in every run of the test.
 	Random func() float64
 	// Prepare is called with the environment before the run, to cancel it at a time, to listen to its activities or to
@@ -138,7 +141,7 @@ func execute(t testing.TB, f *flow.Flow, o Options, in workflows.Input, at time.
 	if o.workers != nil {
 		o.workers.register(env)
 	} else {
-		activities.New(o.Store, activities.Options{Worker: "test", Random: o.Random, Now: env.Now}, f).Register(env)
+		activities.New(o.Store, activities.Options{Worker: "test", Random: o.Random, Now: env.Now, Classify: o.Classify}, f).Register(env)
 	}
 	if o.Prepare != nil {
 		o.Prepare(env)
