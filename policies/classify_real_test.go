@@ -90,7 +90,7 @@ func hangsUp(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
@@ -98,7 +98,7 @@ func hangsUp(t *testing.T) string {
 				return
 			}
 			_, _ = c.Read(make([]byte, 64<<10))
-			c.Close()
+			_ = c.Close()
 		}
 	}()
 	return l.Addr().String()
@@ -113,7 +113,7 @@ func TestClassifyDial(t *testing.T) {
 	dial := func(ctx context.Context, address string) error {
 		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
 		if err == nil {
-			c.Close()
+			_ = c.Close()
 		}
 		require.Error(t, err)
 		return err
@@ -192,7 +192,7 @@ func TestClassifySQLite(t *testing.T) {
 	open := func(options string) *sql.DB {
 		db, err := sql.Open("sqlite", "file:"+file+options)
 		require.NoError(t, err)
-		t.Cleanup(func() { db.Close() })
+		t.Cleanup(func() { _ = db.Close() })
 		return db
 	}
 	one, two, reader := open("?_txlock=immediate"), open("?_txlock=immediate"), open("?mode=ro")
@@ -213,7 +213,7 @@ func TestClassifySQLite(t *testing.T) {
 
 	tx, err := one.BeginTx(t.Context(), nil)
 	require.NoError(t, err)
-	_, err = two.BeginTx(t.Context(), nil) //nolint:sqlclosecheck // it fails
+	_, err = two.BeginTx(t.Context(), nil)
 	require.Error(t, err)
 	require.Equal(t, policies.Transient, policies.Classify(err).Class, "%v", err)
 	require.NoError(t, tx.Rollback())

@@ -70,8 +70,9 @@ func (s Spec) Defers(f *Failure, err error, retryIf func(error) bool, codeFailur
 	if f == nil {
 		return Deferral{}, false
 	}
-	within, reason := *f, ""
-	within.RetryAfter, reason = s.asked(f.RetryAfter)
+	within := *f
+	wait, reason := s.asked(f.RetryAfter)
+	within.RetryAfter = wait
 	d, asked := DeferralOf(err, &within)
 	d.Reason = reason
 	if !asked || s.MaximumAttempts <= 1 || !s.Decide(f, err, retryIf, min(codeFailures+1, s.MaximumAttempts-1), nil).Retry {

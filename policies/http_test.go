@@ -75,7 +75,7 @@ func TestCheckResponse(t *testing.T) {
 
 func TestHTTPErrorText(t *testing.T) {
 	t.Parallel()
-	err := policies.CheckResponse(answered(t, func(w http.ResponseWriter, r *http.Request) {
+	err := policies.CheckResponse(answered(t, func(w http.ResponseWriter, r *http.Request) { //nolint:bodyclose // CheckResponse does
 		w.Header().Set("Set-Cookie", "secret")
 		w.WriteHeader(http.StatusConflict)
 		_, _ = io.WriteString(w, "{\n  \"error\": \"model\x7f is\tbusy\u2028 \xff\"\r\n}")
@@ -109,7 +109,7 @@ func TestHTTPErrorBody(t *testing.T) {
 		"only controls": {"\x7f\u200b", 4, "", 4},
 	} {
 		body := &countingBody{r: strings.NewReader(test.body)}
-		err := policies.CheckResponse(&http.Response{StatusCode: 500, Body: body, ContentLength: test.length})
+		err := policies.CheckResponse(&http.Response{StatusCode: http.StatusInternalServerError, Body: body, ContentLength: test.length})
 		var as *policies.HTTPError
 		require.ErrorAs(t, err, &as, name)
 		require.Equal(t, test.want, as.Message, name)
@@ -118,10 +118,10 @@ func TestHTTPErrorBody(t *testing.T) {
 	}
 
 	body := &countingBody{r: strings.NewReader("fine")}
-	require.NoError(t, policies.CheckResponse(&http.Response{StatusCode: 204, Body: body}))
+	require.NoError(t, policies.CheckResponse(&http.Response{StatusCode: http.StatusNoContent, Body: body}))
 	require.Zero(t, body.n)
 	require.False(t, body.closed, "the caller reads it")
-	require.EqualError(t, policies.CheckResponse(&http.Response{StatusCode: 500}), "500 Internal Server Error", "a response without anything")
+	require.EqualError(t, policies.CheckResponse(&http.Response{StatusCode: http.StatusInternalServerError}), "500 Internal Server Error", "a response without anything")
 }
 
 type countingBody struct {
@@ -176,7 +176,7 @@ func TestCheckResponseRetryAfter(t *testing.T) {
 		{404, "soon", policies.Invalid, 0, 0},
 		{503, at.Add(-2 * time.Hour).Format(http.TimeFormat), policies.Transient, 0, 0},
 	} {
-		err := policies.CheckResponse(answered(t, func(w http.ResponseWriter, r *http.Request) {
+		err := policies.CheckResponse(answered(t, func(w http.ResponseWriter, r *http.Request) { //nolint:bodyclose // CheckResponse does
 			if test.after != "" {
 				w.Header().Set("Retry-After", test.after)
 			}
