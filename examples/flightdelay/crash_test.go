@@ -15,5 +15,5 @@ func TestEveryCrash(t *testing.T) {
 // The same over all the flights, at some of the places.
 func TestSomeCrashesOfTheWholeRun(t *testing.T) {
 	t.Parallel()
-	flowtest.EveryCrash(t, Flow(), nil, flowtest.CrashOptions{Sample: 6})
+	flowtest.EveryCrash(t, Flow(), nil, flowtest.CrashOptions{Sample: 3})
 }
