@@ -24,6 +24,7 @@ type tried struct {
 	hedged   bool // it was sent twice
 	deferred bool
 	entry    *entry // of a batch
+	items    int    // of a chunk
 }
 
 func newRequestID() string { return rand.Text() }
@@ -195,7 +196,13 @@ func (t tried) log(ctx context.Context, c *Client, next following) {
 	level, message := slog.LevelInfo, "predicted"
 	attrs := []slog.Attr{
 		slog.String("service", c.name()), slog.Int("call_attempt", t.number), slog.Duration("latency", t.latency),
-		slog.String("key", t.heading.key), slog.String("request_id", t.heading.request),
+		slog.String("request_id", t.heading.request),
+	}
+	if t.heading.key != "" {
+		attrs = append(attrs, slog.String("key", t.heading.key))
+	}
+	if t.items > 0 {
+		attrs = append(attrs, slog.Int("items", t.items))
 	}
 	if t.status != "" {
 		attrs = append(attrs, slog.String("status", t.status))

@@ -85,7 +85,7 @@ type BatchOptions struct {
 // Batch asks for many items within one step: at most Options.MaxParallel requests at a time, each item tried again on its own by
 // the client's policy, items with the same key sent once. A failed item is a value among the results, never the batch's error.
 //
-// The results so far are kept as checkpoints about every two seconds and at the end, so that the task's next attempt, on whatever
+// The results so far are kept as checkpoints about twice a second and at the end, so that the task's next attempt, on whatever
 // worker and in a resumed run too, only asks for the items that had no success.
 //
 // The error says why the batch stopped before its end: the context's, or one marked with a deferral, because the service asked for

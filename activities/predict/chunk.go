@@ -17,7 +17,7 @@ import (
 
 // A chunk is a request with several items. Each has its own key and its own answer:
 //
-//	{"items":[{"key":"…","request":{…}}, …]}
+//	{"items":[{"key":"…","request_id":"…","request":{…}}, …]}
 //	{"items":[{"key":"…","status":200,"response":{…}}, {"key":"…","status":429,"retry_after":"2","problem":{…}}, …]}
 type chunkRequest struct {
 	Items []chunkItem `json:"items"`
@@ -25,6 +25,7 @@ type chunkRequest struct {
 
 type chunkItem struct {
 	Key     string          `json:"key"`
+	ID      string          `json:"request_id,omitempty"` // the correlation id
 	Request json.RawMessage `json:"request"`
 }
 
@@ -84,14 +85,14 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 			sent = append(sent, t)
 			continue
 		}
-		out.Items = append(out.Items, chunkItem{e.key, e.p.bytes})
+		out.Items = append(out.Items, chunkItem{e.key, e.request, e.p.bytes})
 		under, permits = append(under, e), append(permits, p)
 	}
 	if len(under) == 0 {
 		return sent
 	}
 	results := make([]tried, len(under))
-	whole := tried{number: n, heading: heading{request: newRequestID()}}
+	whole := tried{number: n, items: len(under), heading: heading{request: newRequestID()}}
 	ended := permit{func(f *policies.Failure, resp any) {
 		// The failures of the items, where the response has any.
 		chunk, _ := resp.(*chunkResponse)
@@ -202,6 +203,9 @@ func answerItem(one http.Handler, whole *http.Request, item chunkItem) (out chun
 	defer func() { _ = recover() }() // net/http does the same for a request
 	r := whole.Clone(whole.Context())
 	r.Header.Set(KeyHeader, FormatKey(item.Key))
+	if item.ID != "" {
+		r.Header.Set(RequestHeader, item.ID)
+	}
 	r.Header.Del("Content-Length")
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(item.Request)), int64(len(item.Request))
 	rec := &recorder{header: http.Header{}, limit: maxAnswer}

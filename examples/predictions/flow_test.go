@@ -56,7 +56,7 @@ func TestFlow(t *testing.T) {
 	for name, batch := range map[string]int{"each": 0, "batches": 50} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			got, executed := run(t, batch, serve.Faults{Transient: 0.3, Limited: 0.02, RetryAfter: time.Second, Permanent: 0.05})
+			got, executed := run(t, batch, serve.Faults{Transient: 0.3, Limited: 0.02, RetryAfter: time.Second, Permanent: 0.15})
 			refused := 0
 			for i, p := range got.Probabilities {
 				if math.IsNaN(p) {
