@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
 )
 
 // Point is a place in an attempt at which a worker may die with a difference.
@@ -44,7 +45,7 @@ func (t *attempt) at(ctx context.Context, p Point) {
 // at tells a test where the batch is.
 func (b *batch) at(ctx context.Context, p Point) {
 	if b.options.At != nil {
-		x := append(b.in.Index[:len(b.in.Index):len(b.in.Index)], b.in.First)
+		x := records.Within(b.in.Index, b.in.First)
 		b.options.At(ctx, Moment{Point: p, Flow: b.in.Flow, Run: b.in.Run, Step: b.in.Foreach, Index: x, Attempt: b.number, Batch: true})
 	}
 }
