@@ -111,7 +111,7 @@ func (c *Client) one(ctx context.Context, h heading, n int, hedge bool, p payloa
 	s.answer, s.err = c.transport.send(ctx, p, h, resp)
 	s.failure = policies.Classify(s.err)
 	told := s.failure
-	if s.err != nil && context.Cause(ctx) != nil && ctx.Err() == context.Canceled { //nolint:errorlint // Err returns it as it is
+	if s.err != nil && context.Cause(ctx) != nil && ctx.Err() == context.Canceled {
 		told = &policies.Failure{Class: policies.Cancelled, Message: "nobody waits for the answer any more"} // it says nothing about the service
 	}
 	permit.end(told, resp)
@@ -193,7 +193,7 @@ func (c *Client) mayHedge(ctx context.Context) (permit, bool) {
 
 // log writes the attempt's line. It tells nothing of what was asked and answered.
 func (t tried) log(ctx context.Context, c *Client, next following) {
-	level, message := slog.LevelInfo, "predicted"
+	level := slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("service", c.name()), slog.Int("call_attempt", t.number), slog.Duration("latency", t.latency),
 		slog.String("request_id", t.heading.request),
@@ -214,11 +214,11 @@ func (t tried) log(ctx context.Context, c *Client, next following) {
 		attrs = append(attrs, slog.Bool("hedged", true))
 	}
 	if f := next.failure; f != nil {
-		level, message = slog.LevelWarn, "prediction failed"
+		level = slog.LevelWarn
 		attrs = append(attrs, slog.String("class", string(f.Class)), slog.String("reason", next.reason), slog.String("error", f.Message))
 		if next.again || t.deferred {
 			attrs = append(attrs, slog.Duration("delay", next.delay))
 		}
 	}
-	flow.Log(ctx).LogAttrs(ctx, level, message, attrs...)
+	flow.Log(ctx).LogAttrs(ctx, level, "prediction attempt", attrs...)
 }

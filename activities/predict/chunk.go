@@ -199,8 +199,11 @@ func BatchHandler(one http.Handler, o BatchHandlerOptions) http.Handler {
 }
 
 func answerItem(one http.Handler, whole *http.Request, item chunkItem) (out chunkResult) {
-	out = chunkResult{Key: item.Key, Status: http.StatusInternalServerError}
-	defer func() { _ = recover() }() // net/http does the same for a request
+	defer func() {
+		if recover() != nil { // as net/http does for a request
+			out = chunkResult{Key: item.Key, Status: http.StatusInternalServerError}
+		}
+	}()
 	r := whole.Clone(whole.Context())
 	r.Header.Set(KeyHeader, FormatKey(item.Key))
 	if item.ID != "" {
@@ -210,20 +213,18 @@ func answerItem(one http.Handler, whole *http.Request, item chunkItem) (out chun
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(item.Request)), int64(len(item.Request))
 	rec := &recorder{header: http.Header{}, limit: maxAnswer}
 	one.ServeHTTP(rec, r)
+	rec.WriteHeader(http.StatusOK)
 	live := rec.live()
-	if live.Status == 0 {
-		live.Status = http.StatusOK
-	}
-	got := chunkResult{
+	out = chunkResult{
 		Key: item.Key, Status: live.Status, Replayed: live.Header.Get(ReplayedHeader) == "true", RetryAfter: live.Header.Get("Retry-After"),
 	}
 	switch {
 	case live.Status/100 == 2 && json.Valid(live.Body):
-		got.Response = live.Body
+		out.Response = live.Body
 	case live.Status/100 == 2:
-		got.Status = http.StatusBadGateway
+		out.Status = http.StatusBadGateway
 	case live.Header.Get("Content-Type") == problemType && json.Valid(live.Body):
-		got.Problem = live.Body
+		out.Problem = live.Body
 	}
-	return got
+	return out
 }

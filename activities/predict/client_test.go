@@ -149,7 +149,7 @@ func TestCallClasses(t *testing.T) {
 		}, policies.Transient, 3},
 		"a problem": {func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Type", "application/problem+json")
-			w.WriteHeader(400)
+			w.WriteHeader(http.StatusBadRequest)
 			_, _ = io.WriteString(w, `{"title":"Bad","detail":"n is missing"}`)
 		}, policies.Invalid, 1},
 	} {

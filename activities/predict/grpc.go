@@ -62,7 +62,7 @@ func message(resp any) (proto.Message, error) {
 	if v.Kind() == reflect.Pointer && v.IsNil() {
 		v.Set(reflect.New(v.Type().Elem()))
 	}
-	m, ok := v.Interface().(proto.Message)
+	m, ok := reflect.TypeAssert[proto.Message](v)
 	if !ok {
 		return nil, policies.WithClass(fmt.Errorf("a %s is no protocol buffer (the response type is a pointer to a message)", v.Type()), policies.Permanent)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -71,12 +72,14 @@ func askGRPC(ctx context.Context, c *predict.Client, key string, n int64) (int64
 
 func TestGRPC(t *testing.T) {
 	t.Parallel()
+	var mu sync.Mutex
 	var keys, ids []string
 	var executed, asked atomic.Int32
 	front := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 		in, _ := metadata.FromIncomingContext(ctx)
-		keys = append(keys, in.Get("idempotency-key")...)
-		ids = append(ids, in.Get("x-request-id")...)
+		mu.Lock()
+		keys, ids = append(keys, in.Get("idempotency-key")...), append(ids, in.Get("x-request-id")...)
+		mu.Unlock()
 		switch asked.Add(1) {
 		case 1:
 			return nil, status.Error(codes.Unavailable, "not now")
@@ -134,8 +137,9 @@ func TestGRPCInFlight(t *testing.T) {
 		return 2 * n, nil
 	}, predict.Interceptor(memory(), predict.ServerOptions{}))
 	first := make(chan error, 1)
+	c := grpcClient(t, conn, predict.Options{})
 	go func() {
-		_, err := askGRPC(t.Context(), grpcClient(t, conn, predict.Options{}), "a", 1)
+		_, err := askGRPC(t.Context(), c, "a", 1)
 		first <- err
 	}()
 	<-begun

@@ -146,7 +146,10 @@ func statusError(at string, status int, h http.Header, body func() []byte) error
 	e := &policies.HTTPError{Method: http.MethodPost, URL: at, StatusCode: status}
 	e.RetryAfter, _ = policies.ParseRetryAfter(h.Get("Retry-After"), time.Now())
 	if kind, _, err := mime.ParseMediaType(h.Get("Content-Type")); err == nil && kind == problemType {
-		var p struct{ Title, Detail string }
+		var p struct {
+			Title  string `json:"title"`
+			Detail string `json:"detail"`
+		}
 		if json.Unmarshal(body(), &p) == nil {
 			e.Message = clip(cmp.Or(p.Detail, p.Title))
 		}

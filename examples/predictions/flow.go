@@ -130,7 +130,7 @@ var clients sync.Map
 
 func client(server, path string) (*predict.Client, error) {
 	if c, ok := clients.Load(server + path); ok {
-		return c.(*predict.Client), nil //nolint:errcheck,forcetypeassert // nothing else is stored
+		return c.(*predict.Client), nil //nolint:forcetypeassert // nothing else is stored
 	}
 	c, err := predict.New(predict.HTTP(server+path, predict.HTTPOptions{}), predict.Options{
 		Dependency: policies.Dependency{

@@ -47,7 +47,7 @@ func (f *Faults) Flags(set *flag.FlagSet) {
 func (f Faults) Wrap(guard func(http.Handler) http.Handler, model http.Handler) http.Handler {
 	started := time.Now()
 	var mu sync.Mutex
-	random := rand.New(rand.NewPCG(f.Seed, 0)) //nolint:gosec // faults need no secrets
+	random := rand.New(rand.NewPCG(f.Seed, 0))
 	draw := func() float64 {
 		mu.Lock()
 		defer mu.Unlock()

@@ -84,12 +84,20 @@ func (m *Model) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusUnprocessableEntity, err.Error())
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(a) // the client may be gone
+	answer(w, http.StatusOK, "application/json", a)
 }
 
 func problem(w http.ResponseWriter, status int, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
+	answer(w, status, "application/problem+json", map[string]string{"title": http.StatusText(status), "detail": detail})
+}
+
+func answer(w http.ResponseWriter, status int, kind string, v any) {
+	b, err := json.Marshal(v)
+	if err != nil { // a probability that is no number
+		http.Error(w, "the answer cannot be encoded", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", kind)
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]any{"title": http.StatusText(status), "status": status, "detail": detail})
+	_, _ = w.Write(b) // the client may be gone
 }
