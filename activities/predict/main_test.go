@@ -4,10 +4,17 @@ import (
 	"log/slog"
 	"os"
 	"testing"
+
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 )
 
-// Calls outside of a run log to the default logger: a line for each attempt.
+// spans are those of all tests: a process has one tracer provider.
+var spans = tracetest.NewSpanRecorder()
+
 func TestMain(m *testing.M) {
-	slog.SetDefault(slog.New(slog.DiscardHandler))
+	otel.SetTracerProvider(trace.NewTracerProvider(trace.WithSpanProcessor(spans)))
+	slog.SetDefault(slog.New(slog.DiscardHandler)) // calls outside of a run log there: a line for each attempt
 	os.Exit(m.Run())
 }
