@@ -24,6 +24,8 @@ type Report struct {
 	// lent.
 	Counts Counts        `json:"counts,omitzero"`
 	Since  time.Duration `json:"since,omitzero"`
+	// Streak is how many calls have failed since the last good one.
+	Streak int `json:"streak,omitzero"`
 	// Probed is how a probe ended, nil if none did.
 	Probed *Probed `json:"probed,omitempty"`
 	// WantProbe asks for the place of the probe.
@@ -76,6 +78,9 @@ type BoardWorker struct {
 	Name string    `json:"name"`
 	Seq  int       `json:"seq"`
 	Seen time.Time `json:"seen"`
+	// Called is when it last told of calls, Streak how many of the latest failed.
+	Called time.Time `json:"called,omitzero"`
+	Streak int       `json:"streak,omitzero"`
 }
 
 const (
@@ -98,6 +103,8 @@ func (r Report) Check() error {
 		return fmt.Errorf("seq is %d (count reports from 1)", r.Seq)
 	case !r.Counts.valid():
 		return fmt.Errorf("counts %+v cannot be", r.Counts)
+	case r.Streak < 0:
+		return fmt.Errorf("streak is %d (use 0 or more)", r.Streak)
 	case r.WantRetries < 0 || r.WantRetries > maxLoan:
 		return fmt.Errorf("%d retries are wanted (use 0 to %d)", r.WantRetries, maxLoan)
 	case r.Since < 0, r.Probed != nil && r.Probed.Ago < 0:
@@ -113,10 +120,14 @@ func (b *Board) Report(now time.Time, r Report) Answer {
 	b.use(now, r.Settings)
 	if b.fresh(now, r) {
 		if p := r.Probed; p != nil {
+			open := b.Open
 			b.probed(now, now.Add(-p.Ago), p.Blame)
+			if open && !b.Open {
+				b.forgive()
+			}
 		}
 		b.record(now, now.Add(-r.Since), r.Counts)
-		b.trip(now, b.Breaker.sum(now))
+		b.trip(now, b.Breaker.sum(now), b.streak(now))
 	}
 	a := Answer{Resets: b.Resets, Every: max(reportEvery, time.Duration(b.active(now))*reportGap)}
 	if r.WantProbe {
@@ -140,15 +151,21 @@ func (b *Board) Report(now time.Time, r Report) Answer {
 // fresh notes that a process reported, and says whether this report has not come before.
 func (b *Board) fresh(now time.Time, r Report) bool {
 	i, known := slices.BinarySearchFunc(b.Workers, r.Worker, func(w BoardWorker, name string) int { return cmp.Compare(w.Name, name) })
-	if known && r.Seq <= b.Workers[i].Seq {
-		b.Workers[i].Seen = now
+	if !known {
+		b.Workers = slices.Insert(b.Workers, i, BoardWorker{Name: r.Worker})
+	}
+	w := &b.Workers[i]
+	w.Seen = now
+	if r.Seq <= w.Seq {
 		return false
 	}
+	w.Seq, w.Streak = r.Seq, r.Streak
+	if r.Counts.Calls > 0 || r.Probed != nil {
+		w.Called = now
+	}
 	if known {
-		b.Workers[i].Seq, b.Workers[i].Seen = r.Seq, now
 		return true
 	}
-	b.Workers = slices.Insert(b.Workers, i, BoardWorker{Name: r.Worker, Seq: r.Seq, Seen: now})
 	b.Workers = slices.DeleteFunc(b.Workers, func(w BoardWorker) bool { return now.Sub(w.Seen) > forgetWorker })
 	if len(b.Workers) > maxWorkers {
 		oldest := 0
@@ -160,6 +177,29 @@ func (b *Board) fresh(now time.Time, r Report) bool {
 		b.Workers = slices.Delete(b.Workers, oldest, oldest+1)
 	}
 	return true
+}
+
+// streak is how many of the latest calls failed, of all processes together. It is 0 when the latest call of any was good: a process
+// that fails alone has trouble of its own.
+func (b *Board) streak(now time.Time) int {
+	sum := 0
+	for _, w := range b.Workers {
+		if now.Sub(w.Called) > current {
+			continue
+		}
+		if w.Streak == 0 {
+			return 0
+		}
+		sum += w.Streak
+	}
+	return sum
+}
+
+// forgive forgets the failures of before the breaker closed.
+func (b *Board) forgive() {
+	for i := range b.Workers {
+		b.Workers[i].Streak = 0
+	}
 }
 
 // active is how many processes reported within the last minute.
@@ -176,6 +216,7 @@ func (b *Board) active(now time.Time) int {
 // Reset closes the breaker and forgets all counts.
 func (b *Board) Reset(now time.Time) {
 	b.reset(now)
+	b.forgive()
 	b.Resets++
 }
 

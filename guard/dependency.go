@@ -16,7 +16,10 @@ type Dependency struct {
 
 	mu    sync.Mutex
 	state State // of what this process did
-	used  time.Time
+	// own says that the breaker was opened here, and that the others have not agreed.
+	own    bool
+	streak int // how many calls have failed since the last good one
+	used   time.Time
 	sharing
 }
 
@@ -250,15 +253,18 @@ func (d *Dependency) end(c *Call, f *policies.Failure) {
 		return
 	}
 	counts := Counts{Calls: 1}
+	d.streak++
 	switch blame {
 	case policies.Failed:
 		counts.Failures = 1
 	case policies.Slowed:
-		counts.Slowed = 1
+		counts.Slowed, d.streak = 1, 0
 	case policies.Nothing, policies.Answered:
+		d.streak = 0
 	}
 	d.count(counts)
-	if d.state.trip(now, d.broken(now)) {
+	if d.state.trip(now, d.broken(now), d.streak) {
+		d.own = true
 		d.moved()
 	}
 }

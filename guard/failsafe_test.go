@@ -37,7 +37,7 @@ func TestStateDecidesLikeFailsafe(t *testing.T) {
 			}
 			s.Breaker.add(now, now, c)
 			s.Throttle.add(now, now, c)
-			s.trip(now, s.Breaker.sum(now))
+			s.trip(now, s.Breaker.sum(now), 0)
 			require.Equal(t, breaker.IsOpen(), s.Open)
 			throttler.TryAcquirePermit()
 			require.InDelta(t, throttler.RejectionRate(), s.refusal(s.Throttle.sum(now)), 1e-9)

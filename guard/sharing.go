@@ -88,15 +88,15 @@ func (d *Dependency) moved() {
 	d.moves++
 	d.urgent = true
 	d.answer.Breaker, d.answer.Throttle = Counts{}, Counts{} // they were of before
-	d.forgetUnsent()
+	if !d.state.Open {
+		d.closed()
+	}
 	d.nudge()
 }
 
-// forgetUnsent keeps what was counted before the breaker closed from counting after it.
-func (d *Dependency) forgetUnsent() {
-	if d.state.Open {
-		return
-	}
+// closed keeps what was counted before the breaker closed from counting after it.
+func (d *Dependency) closed() {
+	d.own, d.streak = false, 0
 	d.unsent.Calls, d.unsent.Failures, d.unsent.Slowed = 0, 0, 0
 	if d.sent != nil {
 		d.sent.Counts.Calls, d.sent.Counts.Failures, d.sent.Counts.Slowed = 0, 0, 0
@@ -215,7 +215,7 @@ func (d *Dependency) report(now time.Time) Report {
 		d.seq++
 		d.sent = &Report{
 			Key: d.key, Settings: d.state.Settings, Worker: d.registry.options.Worker, Seq: d.seq,
-			Counts: d.unsent, Probed: d.probed,
+			Counts: d.unsent, Streak: d.streak, Probed: d.probed,
 		}
 		d.unsent, d.probed, d.oldest = Counts{}, nil, d.since
 	}
@@ -244,6 +244,7 @@ func (d *Dependency) take(f *flight, a Answer) {
 	}
 	if d.resets >= 0 && a.Resets != d.resets {
 		s.reset(now)
+		d.closed()
 		d.unsent = Counts{Firsts: d.unsent.Firsts}
 	}
 	d.resets = a.Resets
@@ -253,13 +254,15 @@ func (d *Dependency) take(f *flight, a Answer) {
 		return
 	}
 	if !a.Open {
-		if s.Open {
+		// A breaker that was opened here stays open when nobody agrees: the trouble is this process's own. It probes by itself.
+		if s.Open && !d.own {
 			s.close(now)
-			d.forgetUnsent()
+			d.closed()
 		}
 		return
 	}
 	probing := s.Open && s.Probe == me && now.Before(s.ProbeEnd)
+	d.own = false
 	s.Open, s.Opened, s.Until, s.Why = true, now.Add(-a.Age), now.Add(a.For), a.Why
 	switch {
 	case a.Probe:

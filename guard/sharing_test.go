@@ -85,20 +85,42 @@ func TestProcessesAddUp(t *testing.T) {
 	require.Equal(t, 4, s.view().Why.Failures)
 }
 
-// A process that sees nothing but failures is wrong when all others see none.
-func TestProcessesOutvoteOne(t *testing.T) {
+// A process that fails while the others do not stops calling, and they go on. When the others fail, too, all stop.
+func TestProcessThatFailsAlone(t *testing.T) {
 	t.Parallel()
-	c, s, a, b := two(policies.Dependency{Breaker: policies.Breaker{Failures: 2}})
+	c, s, a, b := two(policies.Dependency{Breaker: policies.Breaker{Failures: 4}})
 	for range 10 {
 		call(t, b, nil)
 	}
 	c.move(5 * time.Second)
 	call(t, b, nil)
 	eventually(t, "the good calls are known", func() bool { return s.view().Breaker.Calls == 11 })
-	call(t, a, down) // learns of them first
-	call(t, a, down)
-	call(t, a, nil)
+	for range 4 {
+		call(t, a, down)
+	}
+	refusal(t, a)
+	eventually(t, "the failures are known", func() bool { return s.view().Breaker.Failures == 4 })
 	require.Equal(t, guard.Closed, s.view().State)
+	c.move(time.Second)
+	call(t, b, nil)
+	refusal(t, a) // nobody agrees, and it is not told to go on
+
+	c.move(4 * time.Second)
+	call(t, a, down) // its own probe
+	require.Equal(t, 5*time.Second, refusal(t, a).For)
+	require.Equal(t, guard.Closed, s.view().State)
+	c.move(5 * time.Second)
+	call(t, a, nil)
+	for range 3 {
+		call(t, a, down)
+	}
+	c.move(time.Second)
+	call(t, a, down)
+	refusal(t, a)
+	call(t, b, down)
+	c.move(time.Second)
+	_, _ = b.Begin(false) // it reports
+	eventually(t, "all failed", func() bool { return s.view().State == guard.Opened })
 }
 
 func TestProbeOfAProcessThatWasKilled(t *testing.T) {

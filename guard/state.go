@@ -60,10 +60,16 @@ func (s *State) record(now, then time.Time, c Counts) {
 	s.Budget.add(now, now, Counts{Retries: c.Retries})
 }
 
-// trip opens a closed breaker if the counts are enough for it.
-func (s *State) trip(now time.Time, c Counts) bool {
+// trip opens a closed breaker if the counts are enough for it, or the failures since the last good call.
+func (s *State) trip(now time.Time, c Counts, streak int) bool {
 	b := s.Settings.Breaker
-	if s.Open || b.Failures < 1 || c.Failures < b.Failures || float64(c.Failures)*100 < b.Percent*float64(c.Calls) {
+	if s.Open || b.Failures < 1 {
+		return false
+	}
+	if streak = min(streak, s.Breaker.sum(now).Failures); streak >= b.Failures {
+		c = Counts{Calls: streak, Failures: streak}
+	}
+	if c.Failures < b.Failures || float64(c.Failures)*100 < b.Percent*float64(c.Calls) {
 		return false
 	}
 	s.Why = c

@@ -37,18 +37,22 @@ func (Dependency) StepOption() {}
 
 // Breaker stops calls to a service that fails. The zero value never does.
 //
-// It opens when, within Window, at least Failures calls have failed and they are at least Percent of all: both, so that a few
-// failures among thousands of good calls do not stop the rest. While it is open, calls are refused with a [Deferral]. After Cooldown
-// one call is let through, the probe: when it succeeds the breaker closes and forgets what was, else it stays open for another
-// Cooldown. A probe of which nothing is heard, because its worker was killed, gives its place up after Cooldown, or after ten
-// seconds where Cooldown is shorter.
+// It opens when, within Window, Failures calls have failed with no good one among them: the service is gone. It opens, too, when
+// within Window at least Failures calls have failed that are at least Percent of all: a few failures among thousands of good calls do
+// not stop the rest. While it is open, calls are refused with a [Deferral]. After Cooldown one call is let through, the probe: when it
+// succeeds the breaker closes and forgets what was, else it stays open for another Cooldown. A probe of which nothing is heard,
+// because its worker was killed, gives its place up after Cooldown, or after ten seconds where Cooldown is shorter.
 //
-// It is the time-based breaker of failsafe-go (WithFailureRateThreshold) and resilience4j, with exactly one call in the half-open
+// A breaker is opened for all workers when that holds for the calls of all. A worker whose calls alone fail stops by itself: the
+// trouble is its own.
+//
+// The rules are those of failsafe-go (WithFailureThreshold, WithFailureRateThreshold) with exactly one call in the half-open
 // state. Which classes of failures count is said at [Class.Blames].
 type Breaker struct {
 	// Failures is how many failures within Window open the breaker. Zero means that there is no breaker.
 	Failures int
-	// Percent is the share of the calls within Window that must have failed, too, up to 100. Zero means 50.
+	// Percent is the share of the calls within Window that must have failed, too, when there are good ones among them, up to 100. Zero
+	// means 50.
 	Percent float64
 	// Window is how far back calls count. Zero means 30 seconds.
 	Window time.Duration
