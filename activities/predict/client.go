@@ -146,9 +146,9 @@ func (c *Client) call(ctx context.Context, key string, p payload, newResp func()
 	ctx, span := c.startCall(ctx, key)
 	started, id := time.Now(), newRequestID()
 	for n := 1; ; {
-		left := c.o.Patience - time.Since(started)
-		t := c.attempt(ctx, heading{key, id}, n, left, p, newResp)
-		next := c.allow(ctx, &t, c.next(ctx, &t, n, left-t.latency))
+		left := func() time.Duration { return c.o.Patience - time.Since(started) }
+		t := c.attempt(ctx, heading{key, id}, n, left(), p, newResp)
+		next := c.allow(ctx, &t, c.next(ctx, &t, n, left()))
 		t.log(ctx, c, next)
 		if !next.again {
 			endSpan(span, t.err, next.failure)
