@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"slices"
 	"time"
 )
 
@@ -229,6 +230,9 @@ func hasType(err error, name string) (found bool) {
 	defer func() { _ = recover() }()
 	each(err, func(e error) bool {
 		found = typeName(e) == name
+		if p, ok := e.(*portedError); ok {
+			found = slices.Contains(p.types, name)
+		}
 		return !found
 	})
 	return found
