@@ -32,6 +32,7 @@ type asked struct {
 	key, request string
 	at, answered time.Time
 	after        time.Duration // the wait that the answer asked for
+	failed       bool          // the answer was 503
 }
 
 // watched notes what is asked.
@@ -53,8 +54,19 @@ func (w *watched) wrap(next http.Handler) http.Handler {
 			defer w.mu.Unlock()
 			w.all = append(w.all, a)
 		}()
-		next.ServeHTTP(rw, r)
+		next.ServeHTTP(&noticed{rw, &a.failed}, r)
 	})
+}
+
+// noticed notes the status 503.
+type noticed struct {
+	http.ResponseWriter
+	failed *bool
+}
+
+func (f *noticed) WriteHeader(status int) {
+	*f.failed = status == http.StatusServiceUnavailable
+	f.ResponseWriter.WriteHeader(status)
 }
 
 // byKey are the requests of each key in the order of their arrival.
@@ -204,6 +216,54 @@ func killedPredictions(t *testing.T, count, batch int) {
 	require.LessOrEqual(t, retries, len(firsts), "the budget is 100 retries for 100 first tries")
 	require.LessOrEqual(t, requests, 2*count, "and what killed workers had asked for and not kept, is within it, too")
 	require.Greater(t, retries, count/5, "a third of the requests failed")
+}
+
+// An outage of the server costs no flight its prediction: the tasks wait until it is over, and it is left alone meanwhile.
+func TestPredictionsOutliveAnOutage(t *testing.T) {
+	t.Parallel()
+	const count, after, away = 10_000, 1500 * time.Millisecond, 12 * time.Second
+	w := newWorkers(t, 2)
+	m := newModelServer(t, serve.Faults{Latency: 500 * time.Millisecond, OutageAfter: after, OutageFor: away})
+	began := time.Now()
+	store, err := artifacts.Open(t.Context(), w.store, artifacts.Options{})
+	require.NoError(t, err)
+	c := stepwell.NewClient(testserver.Get(t).Dial(t), store, stepwell.ClientOptions{
+		TaskQueue: w.queue, Namespace: testserver.Get(t).Namespace, User: "tester",
+	})
+	f := predictions.Flow()
+	run, err := c.Start(t.Context(), f, stepwell.StartOptions{Params: map[string]string{
+		"server": m.url, "count": strconv.Itoa(count), "batch": "200",
+	}})
+	require.NoError(t, err)
+	run, err = c.Wait(t.Context(), run.Flow, run.Run.Run)
+	require.NoError(t, err)
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	s := lastState[predictions.State](t, run, f)
+	require.Empty(t, s.Failed)
+	keys, calls, _ := m.executed.Stats()
+	require.Equal(t, []int{count, count}, []int{keys, calls})
+
+	// From a moment after the first failure on, so that what was under way has come back.
+	var first time.Time
+	refused, late := 0, 0
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, a := range m.all {
+		if a.failed && (first.IsZero() || a.at.Before(first)) {
+			first = a.at
+		}
+	}
+	for _, a := range m.all {
+		switch {
+		case a.failed && a.at.After(first.Add(2*time.Second)):
+			late++
+		case a.failed:
+			refused++
+		}
+	}
+	t.Logf("%s in all, %d requests refused as the outage began, %d later", time.Since(began), refused, late)
+	require.Positive(t, refused)
+	require.Less(t, late, count/50, "a call now and then asks whether it is over")
 }
 
 // Requests with the same keys, by many clients, to several servers over one bucket: each key is executed once, and everybody gets
