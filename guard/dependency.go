@@ -28,6 +28,7 @@ type Call struct {
 	dependency *Dependency
 	began      time.Time
 	probe      bool
+	number     int64 // at the desk of another process
 	ended      sync.Once
 }
 
@@ -48,8 +49,11 @@ func (e *RefusedError) Error() string { return e.Reason }
 const refused = "RefusedError"
 
 func (d *Dependency) refuse(wait time.Duration, reason string) error {
-	e := &RefusedError{Dependency: d.state.Settings.Name, For: wait, Reason: reason}
-	return policies.WithDeferral(policies.WithClass(e, policies.Transient), policies.Deferral{For: wait, Dependency: e.Dependency, Reason: reason})
+	return refusal(&RefusedError{Dependency: d.state.Settings.Name, For: wait, Reason: reason})
+}
+
+func refusal(e *RefusedError) error {
+	return policies.WithDeferral(policies.WithClass(e, policies.Transient), policies.Deferral{For: e.For, Dependency: e.Dependency, Reason: e.Reason})
 }
 
 func (d *Dependency) use(settings policies.Dependency) {
@@ -82,6 +86,12 @@ func (d *Dependency) idles() bool {
 func (d *Dependency) Begin(retry bool) (*Call, error) {
 	if d == nil || d.registry == nil {
 		return &Call{}, nil
+	}
+	if r, ok := d.elsewhere(Question{Kind: "begin", Retry: retry}); ok {
+		if err := r.err(); err != nil {
+			return nil, err
+		}
+		return &Call{dependency: d, number: r.Call}, nil
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -179,6 +189,9 @@ func (d *Dependency) AllowRetry() error {
 	if d == nil || d.registry == nil {
 		return nil
 	}
+	if r, ok := d.elsewhere(Question{Kind: "retry"}); ok {
+		return r.err()
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.state.Settings.Budget.Percent == 0 {
@@ -231,6 +244,9 @@ func (c *Call) End(f *policies.Failure) {
 }
 
 func (d *Dependency) end(c *Call, f *policies.Failure) {
+	if _, ok := d.elsewhere(Question{Kind: "end", Call: c.number, Failure: f}); ok {
+		return
+	}
 	blame := policies.Answered
 	if f != nil {
 		blame = f.Class.Blames()

@@ -39,6 +39,8 @@ type Options struct {
 	Random func() float64
 	// Sharer connects the process with the others. Nil: it goes by what itself has seen.
 	Sharer Sharer
+	// Ask asks another process in place of this one, which then knows nothing by itself: see [Desk]. Defaults to nil.
+	Ask func(Question) Reply
 	// Worker names the process for people. A suffix makes it unique.
 	Worker string
 }
