@@ -51,6 +51,8 @@ type StepDef struct {
 	Spec policies.Spec
 	// Run calls the author's function; state is a *S. It is nil for a join.
 	Run func(ctx context.Context, state any) error
+	// Command is the author's function of a step made with Exec, which has no Run.
+	Command func(state any) Command
 	// Join calls the author's function of a join.
 	Join func(ctx context.Context, state any, in Source) error
 	// RetryIf is Retry.RetryIf, nil when there is none.
@@ -84,6 +86,7 @@ func New[S any](name string, nodes ...Node[S]) *Flow {
 	}
 	f.fail(f.bindState())
 	f.checkGraph()
+	f.checkCommands()
 	f.places, f.shapes = f.locate(), map[string]*shape{}
 	f.root.walk(func(n *node) {
 		if n.shape != nil {
@@ -239,6 +242,9 @@ func newStep[S any](name string, options []Option) *node {
 	def.Spec.Dependency, def.Spec.Budget, def.Spec.Escalate = dependency, budget, escalate
 	for _, err := range each(def.Spec.Validate()) {
 		n.errs = append(n.errs, fmt.Errorf("step %q: %w", name, err))
+	}
+	if def.Isolated != nil {
+		n.errs = append(n.errs, def.Isolated.check(name)...)
 	}
 	n.errs = append(n.errs, checkCards(name, def.Cards)...)
 	return n
