@@ -218,6 +218,8 @@ type checkDocument struct {
 	Shapes int      `json:"shapes"`
 	Params int      `json:"params"`
 	Errors []string `json:"errors,omitempty"`
+	// Warnings are what is allowed and probably not meant.
+	Warnings []stepWarning `json:"warnings,omitempty"`
 }
 
 // cardDocument is a card of a task.
