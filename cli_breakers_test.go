@@ -39,12 +39,12 @@ func breakerFixture() []Dependency {
 }
 
 // breakersOf calls what prints.
-func breakersOf(t *testing.T, json bool, print func(*command) error) result {
+func breakersOf(t *testing.T, json bool, show func(*command) error) result {
 	t.Helper()
 	var out, err bytes.Buffer
 	c := newCommand(App{}, IO{Out: &out, Err: &err, Env: func(string) (string, bool) { return "", false }})
 	c.set.json = json
-	require.NoError(t, print(c))
+	require.NoError(t, show(c))
 	return result{out: out.String(), err: err.String()}
 }
 
