@@ -16,6 +16,7 @@ import (
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/guard"
+	"github.com/stepwell-flows/stepwell/isolate"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 )
@@ -123,6 +124,8 @@ type Options struct {
 	Random func() float64
 	// Now is the clock of records. Defaults to time.Now; package flowtest gives the skipped one.
 	Now func() time.Time
+	// InProcess runs isolated steps in this process, without limits: for tests.
+	InProcess bool
 	// At is called, by many goroutines, with every moment of every attempt, for tests that kill workers. Nil: nothing is.
 	At func(context.Context, Moment)
 }
@@ -136,6 +139,7 @@ type Activities struct {
 	flows   []*flow.Flow
 	options Options
 	runs    runCache
+	pool    isolate.Pool
 }
 
 // New returns the activities of flows. The flows must have passed their Check.

@@ -201,6 +201,7 @@ func (b *batch) call(ctx context.Context, t *attempt, it *itemState, i int) (*po
 	if err != nil {
 		return nil, err
 	}
+	defer t.cleanUp()
 	if failure, err := t.guarded(ctx, state, nil); err != nil {
 		return failure, err
 	}

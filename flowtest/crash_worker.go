@@ -98,7 +98,7 @@ func (w *workers) worker() *process {
 		one := &process{functions: functions{}, died: make(chan struct{})}
 		store := artifacts.New(mortal{Driver: w.base, worker: one, all: w}, artifacts.Options{})
 		activities.New(store, activities.Options{
-			Worker: fmt.Sprintf("worker-%d", w.started), Random: half, Now: w.clock, At: w.at,
+			Worker: fmt.Sprintf("worker-%d", w.started), Random: half, Now: w.clock, At: w.at, InProcess: true,
 		}, w.flow).Register(one.functions)
 		w.alive = one
 	}

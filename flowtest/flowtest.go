@@ -141,7 +141,7 @@ func execute(t testing.TB, f *flow.Flow, o Options, in workflows.Input, at time.
 	if o.workers != nil {
 		o.workers.register(env)
 	} else {
-		activities.New(o.Store, activities.Options{Worker: "test", Random: o.Random, Now: env.Now, Classify: o.Classify}, f).Register(env)
+		activities.New(o.Store, activities.Options{Worker: "test", Random: o.Random, Now: env.Now, Classify: o.Classify, InProcess: true}, f).Register(env)
 	}
 	if o.Prepare != nil {
 		o.Prepare(env)

@@ -15,6 +15,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Command says what to run.
@@ -253,6 +255,14 @@ func (p *Process) wait() {
 		p.exit.Signal = status.Signal()
 	}
 	p.exit.Starved = p.exit.Signal == syscall.SIGKILL && !p.exit.Killed && over == 0 && oomKills() > p.ooms
+}
+
+// SignalName is the name of a signal, like "SIGSEGV".
+func SignalName(s syscall.Signal) string {
+	if name := unix.SignalName(s); name != "" {
+		return name
+	}
+	return s.String()
 }
 
 // environment keeps the last setting of each name.

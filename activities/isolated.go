@@ -1,0 +1,501 @@
+package activities
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"html/template"
+	"log/slog"
+	"math"
+	"os"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/guard"
+	"github.com/stepwell-flows/stepwell/isolate"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+)
+
+// crashLoop is how many times in a row an isolated step may end before its function is called.
+const crashLoop = 3
+
+// What does not get to its main function, and what does not die, is given up after a while.
+const (
+	helloPatience = time.Minute
+	killPatience  = 10 * time.Second
+)
+
+// childTask is what a worker's copy has to do.
+type childTask struct {
+	In       StepInput         `json:"in"`
+	Run      records.Run       `json:"run"` // without its plan
+	Number   int               `json:"number"`
+	Worker   string            `json:"worker"`
+	Previous *policies.Failure `json:"previous,omitempty"`
+	// Store is the location, with its options.
+	Store    string        `json:"store"`
+	Patience time.Duration `json:"patience_ns"`
+	Cache    int64         `json:"cache"`
+	Deadline time.Time     `json:"deadline,omitzero"`
+	Memory   int64         `json:"memory,omitempty"`
+	Dir      string        `json:"dir,omitempty"`
+}
+
+// toChild is a message to the copy. One of its fields is set.
+type toChild struct {
+	Task   *childTask   `json:"task,omitempty"`
+	Cancel string       `json:"cancel,omitempty"`
+	Reply  *guard.Reply `json:"reply,omitempty"`
+}
+
+// fromChild is a message of the copy. One of its fields is set.
+type fromChild struct {
+	// Begun says that the author's function is called next.
+	Begun    bool            `json:"begun,omitempty"`
+	Log      json.RawMessage `json:"log,omitempty"`
+	Progress *[2]int64       `json:"progress,omitempty"`
+	Question *guard.Question `json:"question,omitempty"`
+	Result   *childResult    `json:"result,omitempty"`
+}
+
+// childResult is how the copy ended.
+type childResult struct {
+	Entries map[string]artifacts.Entry `json:"entries,omitempty"`
+	Changed []string                   `json:"changed,omitempty"`
+	Ahead   flow.Ahead                 `json:"ahead,omitempty"`
+	Cards   []template.HTML            `json:"cards,omitempty"`
+
+	// Error is set if it failed. Panic says that the function panicked, Unavailable that the store was away.
+	Error       *policies.Portable `json:"error,omitempty"`
+	Panic       bool               `json:"panic,omitempty"`
+	Unavailable bool               `json:"unavailable,omitempty"`
+	// RetryIf is what the step's rule says of the error, or the text that it panicked with.
+	RetryIf      *bool  `json:"retry_if,omitempty"`
+	RetryIfPanic string `json:"retry_if_panic,omitempty"`
+
+	// Alone says that nothing that the process started is left.
+	Alone bool `json:"alone,omitempty"`
+}
+
+// saved is what a copy has stored of a state.
+type saved struct {
+	entries map[string]artifacts.Entry
+	changed []string
+}
+
+// limits are those of the attempt's process, nil if it has none of its own.
+func (t *attempt) limits(node flow.PlanNode) *flow.Isolated {
+	if node.Isolated == nil || t.catch || t.in.Skip {
+		return nil
+	}
+	limits := *node.Isolated
+	if e := t.spec.Escalate; e != nil && len(e.Rungs) > 0 {
+		rung := e.Rungs[max(0, min(t.in.Rung, len(e.Rungs)-1))]
+		limits.Memory = cmp.Or(rung.Memory, limits.Memory)
+	}
+	return &limits
+}
+
+// apart says that the author's function is called in a process of its own.
+func (t *attempt) apart() bool {
+	if t.isolated == nil || t.def.Command != nil || t.options.InProcess {
+		return false
+	}
+	if _, _, ok := t.store.Location(); !ok {
+		t.log.logger.Warn("the step runs in the worker's process, because no other can open its store", "store", t.store.String())
+		return false
+	}
+	return true
+}
+
+// tryApart is the rest of try for a step in a process of its own, which loads and saves the state.
+func (t *attempt) tryApart(ctx context.Context) (StepResult, *policies.Failure, error) {
+	var parents []records.Ref
+	if t.in.From != nil {
+		parents = append(parents, *t.in.From)
+	}
+	if t.in.Join != nil {
+		parents = append(parents, t.in.Join.parents()...)
+	}
+	if failure, err := t.guarded(ctx, nil, nil); err != nil {
+		return StepResult{}, failure, err
+	}
+	result, err := t.save(context.WithoutCancel(ctx), nil, nil, parents, artifacts.Snapshot{})
+	return result, nil, err
+}
+
+// patience is how long a cancelled function is waited for.
+func (t *attempt) patience() time.Duration {
+	if t.isolated != nil || t.def.Command != nil {
+		return grace + killPatience // it is killed after the grace
+	}
+	return grace
+}
+
+// take keeps how the author's function ended.
+func (t *attempt) take(o outcome) {
+	t.ahead, t.saved, t.usage = o.ahead, o.saved, o.usage
+	if o.def != nil {
+		t.def = o.def
+	}
+	t.leftovers = append(t.leftovers, o.leftovers...)
+}
+
+// cleanUp removes directories that had to be there until the state was saved.
+func (t *attempt) cleanUp() {
+	for _, dir := range t.leftovers {
+		_ = os.RemoveAll(dir)
+	}
+}
+
+// goApart is goCall in a process of its own.
+func (t *attempt) goApart(ctx context.Context) <-chan outcome {
+	done := make(chan outcome, 1)
+	go func() {
+		var o outcome
+		defer func() {
+			if v := recover(); v != nil {
+				o = outcome{failure: policies.PanicFailure(v, debug.Stack())}
+				o.err = o.failure
+			}
+			done <- o
+		}()
+		t.at(ctx, PointBegin)
+		o = t.runApart(ctx)
+		t.at(ctx, PointRan)
+	}()
+	return done
+}
+
+// child is a copy at work for an attempt.
+type child struct {
+	*isolate.Child
+	t        *attempt
+	desk     *guard.Desk
+	messages chan fromChild
+	hello    chan struct{} // closed when it got to its main function
+	quit     chan struct{}
+
+	begun bool
+}
+
+// environment is what an isolated process finds besides the environment of the worker.
+func environment(limits *flow.Isolated) []string {
+	if limits == nil {
+		return nil
+	}
+	var env []string
+	if limits.CPU > 0 {
+		env = append(env, fmt.Sprintf("GOMAXPROCS=%d", int(math.Ceil(limits.CPU))))
+	}
+	if limits.Memory > 0 {
+		env = append(env, fmt.Sprintf("GOMEMLIMIT=%d", softLimit(limits.Memory)))
+	}
+	return append(env, limits.Env...)
+}
+
+// softLimit is where Go's collector does what it can.
+func softLimit(memory int64) int64 { return memory - memory/10 }
+
+// startChild starts a copy, or takes the one that is ready. Settings of the environment have to be there from its start.
+func (t *attempt) startChild() (c *child, ready bool, err error) {
+	var one *isolate.Child
+	if l := t.isolated; len(l.Env) > 0 || l.CPU > 0 {
+		one, err = isolate.StartChild(environment(l), l.Memory, l.CPU)
+	} else if one, ready, err = t.pool.Take(); err == nil {
+		one.Limit(l.Memory)
+	}
+	if err != nil {
+		return nil, false, startFailure(err)
+	}
+	c = &child{Child: one, t: t, desk: guard.NewDesk(t.options.Guard), messages: make(chan fromChild), hello: make(chan struct{}), quit: make(chan struct{})}
+	return c, ready, nil
+}
+
+// startFailure is the failure of a program that could not be started. That stays so, unless the machine was too busy.
+func startFailure(err error) *policies.Failure {
+	f := policies.Classify(err)
+	f.Type, f.Class = StartErrorType, policies.Permanent
+	if e, ok := errors.AsType[*isolate.StartError](err); ok && e.Temporary() {
+		f.Class = policies.Transient
+	}
+	return f
+}
+
+// runApart starts a process and sees it through to its end. When the context ends, the process is told, and killed after a grace.
+func (t *attempt) runApart(ctx context.Context) outcome {
+	dir := t.isolated.Dir
+	if dir == "" {
+		temp, err := isolate.TempDir()
+		if err != nil {
+			return outcome{err: fmt.Errorf("make a directory for the step: %w", err)}
+		}
+		defer os.RemoveAll(temp)
+		dir = temp
+	} else if st, err := os.Stat(dir); err != nil || !st.IsDir() {
+		f := &policies.Failure{Class: policies.Permanent, Type: StartErrorType, Message: fmt.Sprintf("working directory %q is not there (make it, or leave Isolated.Dir out)", dir)}
+		return outcome{err: f}
+	}
+	c, ready, err := t.startChild()
+	if err != nil {
+		return outcome{err: err}
+	}
+	defer c.Conn.Close()
+	defer c.desk.Close()
+	defer close(c.quit)
+	c.Stdout.Each(func(line string) { t.print("stdout", line) })
+	c.Stderr.Each(func(line string) { t.print("stderr", line) })
+	go c.receive(ready)
+	go func() { _ = c.Send(toChild{Task: t.childTask(ctx, dir)}) }() // a process that ends tells more than this error
+
+	result := c.listen(ctx)
+	if result != nil {
+		if result.Alone {
+			c.Alone()
+		}
+		c.Kill()
+	}
+	exit := c.wait(ctx)
+	o := t.resultOf(result)
+	if result == nil {
+		o.err = c.ended(ctx, exit)
+	}
+	o.usage = usageOf(exit)
+	return o
+}
+
+func usageOf(e isolate.Exit) *records.Usage {
+	return &records.Usage{PeakMemory: e.Usage.PeakMemory, CPU: e.Usage.CPU}
+}
+
+func (t *attempt) childTask(ctx context.Context, dir string) *childTask {
+	location, o, _ := t.store.Location()
+	task := &childTask{
+		In: t.in, Run: t.run, Number: t.number, Worker: t.worker, Previous: t.info().Previous,
+		Store: location, Patience: o.Patience, Cache: o.CacheBytes, Memory: t.isolated.Memory, Dir: dir,
+	}
+	task.Run.Plan = flow.Plan{}
+	task.Deadline, _ = ctx.Deadline()
+	return task
+}
+
+// receive hands on what the process sends, until it has ended.
+func (c *child) receive(ready bool) {
+	defer close(c.messages)
+	if !ready && c.Hello() != nil {
+		return
+	}
+	close(c.hello)
+	for {
+		var m fromChild
+		if c.Receive(&m) != nil {
+			return
+		}
+		select {
+		case c.messages <- m:
+		case <-c.quit:
+			return
+		}
+	}
+}
+
+// listen does what the process asks for, until it has a result, which is returned, or is gone.
+func (c *child) listen(ctx context.Context) *childResult {
+	hello, over := c.hello, ctx.Done()
+	late := time.NewTimer(helloPatience)
+	defer late.Stop()
+	for {
+		select {
+		case <-hello:
+			hello = nil
+			late.Stop()
+		case <-late.C: // of the hello, or of the grace
+			c.Kill()
+		case <-over:
+			over, hello = nil, nil
+			go func() { _ = c.Send(toChild{Cancel: context.Cause(ctx).Error()}) }()
+			late.Reset(grace)
+		case m, ok := <-c.messages:
+			if !ok {
+				return nil
+			}
+			if m.Result != nil {
+				return m.Result
+			}
+			c.handle(m)
+		}
+	}
+}
+
+func (c *child) handle(m fromChild) {
+	switch {
+	case m.Begun:
+		c.begun = true
+	case m.Progress != nil:
+		c.t.beat.progress(m.Progress[0], m.Progress[1])
+	case m.Log != nil:
+		c.t.relog(m.Log)
+	case m.Question != nil:
+		go func() { // it may take a while
+			reply := c.desk.Answer(*m.Question)
+			_ = c.Send(toChild{Reply: &reply})
+		}()
+	}
+}
+
+// wait waits for the end of a process that has no more to say.
+func (c *child) wait(ctx context.Context) isolate.Exit {
+	exit := make(chan isolate.Exit, 1)
+	go func() { exit <- c.Wait() }()
+	select {
+	case e := <-exit:
+		return e
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case e := <-exit:
+		return e
+	case <-timer.C:
+		c.Kill()
+		return <-exit
+	}
+}
+
+// resultOf turns a result into what the function would have ended with in this process.
+func (t *attempt) resultOf(r *childResult) (o outcome) {
+	if r == nil {
+		return o
+	}
+	for _, html := range r.Cards {
+		t.card.Append(rendered(html))
+	}
+	if r.Error == nil {
+		o.saved, o.ahead = &saved{r.Entries, r.Changed}, r.Ahead
+		return o
+	}
+	o.err = r.Error.Err()
+	if r.Panic {
+		o.failure = r.Error.Failure
+	}
+	if r.Unavailable {
+		o.err = &awayError{o.err}
+	}
+	if r.RetryIf != nil || r.RetryIfPanic != "" {
+		def := *t.def // the rule has been asked already: here the error has lost its type
+		def.RetryIf = func(error) bool {
+			if r.RetryIfPanic != "" {
+				panic(r.RetryIfPanic)
+			}
+			return *r.RetryIf
+		}
+		o.def = &def
+	}
+	return o
+}
+
+// awayError says that the store was away when a process needed it.
+type awayError struct{ error }
+
+func (e *awayError) Unwrap() error        { return e.error }
+func (e *awayError) Is(target error) bool { return target == artifacts.ErrUnavailable }
+
+// rendered is a component of a card that another process has rendered.
+type rendered template.HTML
+
+// CardHTML implements flow.Component.
+func (r rendered) CardHTML() template.HTML { return template.HTML(r) } //nolint:gosec // flow.Component's contract
+
+// ended says what it means that a process ended without a result.
+func (c *child) ended(ctx context.Context, e isolate.Exit) error {
+	f := exitFailure("the process of the step", e, c.t.isolated.Memory, c.Stderr.Tail(crashBytes), func(int) policies.Class { return policies.Bug })
+	if f.Class == policies.OutOfMemory {
+		return f
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if c.begun {
+		if e.Signal == 0 && e.Code == 0 {
+			f.Message = "the process of the step ended with exit code 0 before its function returned (return from the function, do not call os.Exit)"
+		}
+		return f
+	}
+	select {
+	case <-c.hello:
+	default:
+		f.Type, f.Class = StartErrorType, policies.Permanent
+		f.Message = "the process of the step did not get to its main function: " + f.Message
+		return f
+	}
+	f.Type = StartErrorType
+	f.Message = "the process of the step ended before it could call the step's function: " + f.Message
+	n := 1
+	for _, a := range slices.Backward(c.t.ledger) {
+		if a.Attempt <= c.t.in.Forgiven || a.Failure == nil || a.Failure.Type != StartErrorType {
+			break
+		}
+		n++
+	}
+	if n >= crashLoop {
+		f.Type, f.Class = CrashLoopErrorType, policies.Permanent
+		f.Message = fmt.Sprintf("%d times in a row %s", n, f.Message)
+	}
+	return f
+}
+
+// print keeps a line that a process printed.
+func (t *attempt) print(source, line string) {
+	h := t.log.outputs // bounded by what is kept of the output
+	if t.batched {     // all items have one log
+		h = t.logger().Handler()
+	}
+	r := slog.NewRecord(time.Now(), slog.LevelInfo, line, 0)
+	r.AddAttrs(slog.String("source", source))
+	_ = h.Handle(context.Background(), r)
+}
+
+// relog keeps a line that slog has written in the process.
+func (t *attempt) relog(line []byte) {
+	d := json.NewDecoder(bytes.NewReader(line))
+	if _, err := d.Token(); err != nil {
+		return
+	}
+	var r slog.Record
+	for i := 0; d.More(); i++ {
+		key, err := d.Token()
+		var value json.RawMessage
+		if err != nil || d.Decode(&value) != nil {
+			break
+		}
+		var text string
+		isText := json.Unmarshal(value, &text) == nil
+		switch {
+		case i == 0 && isText: // the order is slog's
+			r.Time, _ = time.Parse(time.RFC3339Nano, text)
+		case i == 1 && isText:
+			_ = r.Level.UnmarshalText([]byte(text))
+		case i == 2 && isText:
+			r.Message = text
+		case isText:
+			r.AddAttrs(slog.String(fmt.Sprint(key), text))
+		default:
+			r.AddAttrs(slog.Any(fmt.Sprint(key), rawJSON(value)))
+		}
+	}
+	_ = t.logger().Handler().Handle(context.Background(), r)
+}
+
+// rawJSON is a value that was encoded elsewhere.
+type rawJSON string
+
+// MarshalJSON returns it as it is.
+func (r rawJSON) MarshalJSON() ([]byte, error) { return []byte(r), nil }
