@@ -139,11 +139,12 @@ func dependencyError(key string, err error) error {
 		gone  *serviceerror.NotFound
 		timed *serviceerror.DeadlineExceeded
 	)
+	_, name, _ := strings.Cut(key, "/")
 	switch {
 	case errors.As(err, &gone):
-		return fmt.Errorf("dependency %q was not called within the last ten minutes: %w", key, runs.ErrNotFound)
+		return fmt.Errorf("dependency %q was not called within the last ten minutes: %w", name, runs.ErrNotFound)
 	case errors.As(err, &timed), errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("dependency %q: no worker answered within %s (start one): %w", key, dependencyPatience, err)
+		return fmt.Errorf("dependency %q: no worker answered within %s (start one): %w", name, dependencyPatience, err)
 	}
-	return fmt.Errorf("dependency %q: %w", key, err)
+	return fmt.Errorf("dependency %q: %w", name, err)
 }

@@ -340,7 +340,7 @@ func TestBreakersVerb(t *testing.T) {
 	require.Equal(t, name+" is closed\n", stdout)
 	code, _, stderr = call(t, "starter", dir, env, "breakers", "nobody")
 	require.Equal(t, stepwell.ExitNotFound, code)
-	require.Contains(t, stderr, `"dependency/nobody" was not called within the last ten minutes`)
+	require.Contains(t, stderr, `"nobody" was not called within the last ten minutes`)
 
 	// Without any server there is nothing to see, and none is started.
 	code, _, stderr = call(t, "starter", dir, nil, "breakers")
