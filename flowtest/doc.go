@@ -14,6 +14,8 @@
 //		require.Equal(t, 2*time.Minute, attempts[1].Waited)
 //	}
 //
+// [Fake] is a service that steps call over HTTP: it answers as a script says, and tells when it was asked.
+//
 // [EveryCrash] runs a flow again and again, kills its worker each time at another place, and fails if the run does not come to
 // the same end.
 //
