@@ -1,0 +1,177 @@
+package tests
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+)
+
+// Whatever an isolated step does to its process, the attempt ends as the right class, nothing stays behind, and the worker goes on.
+func TestWildSteps(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir(), wildFlow())
+	for _, c := range []struct {
+		mode, class, typ, message string
+	}{
+		{"well", "", "", ""},
+		{"exit", "Bug", "ExitError", "exit code 3"},
+		{"exit_zero", "Bug", "ExitError", "before its function returned"},
+		{"kill", "Bug", "SignalError", "SIGKILL"},
+		{"segv", "Bug", "SignalError", "SIGSEGV"},
+		{"panic", "Bug", "PanicError", "panic: at once"},
+		{"panic_elsewhere", "Bug", "PanicError", "panic: in another goroutine"},
+		{"memory", "OutOfMemory", "OutOfMemoryError", "may use 192 MiB"},
+		{"children", "", "", ""},
+		{"children_exit", "Bug", "ExitError", "exit code 1"},
+		{"loud", "", "", ""},
+		{"error", "Invalid", "", "no"},
+	} {
+		t.Run(c.mode, func(t *testing.T) {
+			t.Parallel()
+			run := r.run(wildFlow(), map[string]string{"mode": c.mode})
+			require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+			s := lastState[wild](t, run, wildFlow())
+			require.Equal(t, os.Getpid(), s.Worker, "the next step runs in the worker, which lives")
+			all := attempts(t, run, "wild")
+			last := all[len(all)-1]
+			if c.class == "" {
+				require.Equal(t, c.mode, s.Done)
+				require.Equal(t, records.Completed, last.Outcome)
+			} else {
+				require.Empty(t, s.Done)
+				require.Equal(t, []string{c.class, c.typ}, []string{string(s.Caught.Class), s.Caught.Type}, s.Caught.Message)
+				require.Contains(t, s.Caught.Message, c.message)
+				require.Equal(t, 1, s.Caught.CodeFailures)
+			}
+			require.Empty(t, processes("WILD="+run.Run.Run), "nothing that it started is left")
+			if c.mode == "kill" {
+				return
+			}
+			require.NotNil(t, last.Usage)
+			require.Positive(t, last.Usage.CPU)
+			require.Positive(t, last.Usage.PeakMemory)
+			if c.mode == "memory" {
+				require.Greater(t, last.Usage.PeakMemory, int64(wildMemory))
+				require.Less(t, last.Usage.PeakMemory, int64(2*wildMemory))
+			}
+			if c.mode == "loud" {
+				log := r.logOf(run, "wild", 1)
+				require.Less(t, len(log), 2<<20)
+				for _, part := range []string{`"msg":"line 0","source":"stdout"`, `"msg":"line 1048575"`, "bytes are left out here", `"msg":"the end","source":"stderr"`} {
+					require.Contains(t, log, part)
+				}
+			}
+			if strings.HasPrefix(c.mode, "panic") {
+				require.Contains(t, s.Caught.Stack, "goWild")
+			}
+		})
+	}
+}
+
+// processes lists those that have a setting in their environment.
+func processes(setting string) []int {
+	var found []int
+	names, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err == nil && slices.ContainsFunc(bytes.Split(b, []byte{0}), func(s []byte) bool { return string(s) == setting }) {
+			pid, _ := strconv.Atoi(strings.Split(name, "/")[2])
+			found = append(found, pid)
+		}
+	}
+	return found
+}
+
+// A function that ignores its context is killed when its attempt is over.
+func TestDeafStepIsKilled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir(), deafFlow())
+	run := r.run(deafFlow(), nil)
+	require.Equal(t, records.StatusFailed, run.Status)
+	require.Equal(t, policies.TimedOut, run.Failure.Class, run.Failure.Message)
+	require.Equal(t, "the attempt took longer than 500ms", run.Failure.Message)
+	all := attempts(t, run, "deaf")
+	require.Len(t, all, 2)
+	for _, a := range all {
+		require.Equal(t, policies.TimedOut, a.Failure.Class)
+		require.NotNil(t, a.Usage, "the process was waited for")
+	}
+	require.Empty(t, processes("TEST_DEAF=yes"))
+}
+
+// Isolated steps do all that steps do.
+func TestTameSteps(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir(), tameFlow())
+	run := r.run(tameFlow(), nil)
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	s := lastState[tame](t, run, tameFlow())
+	require.Equal(t, 1+4+9, s.Sum)
+	require.Equal(t, 7.0, s.Large[7])
+	require.Equal(t, "yes", s.Env)
+	require.Len(t, s.PIDs, 5)
+	slices.Sort(s.PIDs)
+	require.Len(t, slices.Compact(s.PIDs), 5, "each task has a process of its own")
+	require.NotContains(t, s.PIDs, os.Getpid())
+	require.NoDirExists(t, s.Dir)
+	file, err := s.File.Open(t.Context())
+	require.NoError(t, err)
+	defer file.Close()
+	content, err := io.ReadAll(file)
+	require.NoError(t, err)
+	require.Equal(t, "a report", string(content))
+
+	all := attempts(t, run, "begin")
+	require.Equal(t, []records.Outcome{records.Failed, records.Completed}, outcomes(all), "RetryIf was asked with the error itself")
+	require.Equal(t, "tameError", all[0].Failure.Type)
+	require.Equal(t, policies.Unknown, all[0].Failure.Class)
+
+	require.Equal(t, s.Key, flow.IdempotencyKey(flow.NewContext(t.Context(), flow.Runtime{Info: flow.Info{
+		Flow: run.Flow, Run: run.Run.Run, Root: run.Run.Run, Step: "begin"}})))
+	require.Contains(t, r.logOf(run, "begin", 2), `"level":"WARN","msg":"begun","of":"begin","items":[1,2,3],"size":3,"text":"a b"`)
+	card, err := r.store.GetDoc(t.Context(), records.CardKey(run.Flow, run.Run.Run, "begin", nil, "default"))
+	require.NoError(t, err)
+	require.Contains(t, string(card), "a heading of the <em>child</em>")
+}
+
+// logOf reads the log of an attempt as it was stored.
+func (r *rig) logOf(run *runs.Run, step string, attempt int) string {
+	r.t.Helper()
+	b, err := r.store.GetDoc(r.t.Context(), records.LogKey(run.Flow, run.Run.Run, step, nil, attempt, false))
+	require.NoError(r.t, err)
+	return string(b)
+}
+
+// What cannot be started is told at once and not tried again.
+func TestUnstartableStep(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir(), unstartableFlow())
+	run := r.run(unstartableFlow(), nil)
+	require.Equal(t, policies.Permanent, run.Failure.Class)
+	require.Contains(t, run.Failure.Message, `working directory "/nowhere/at/all" is not there`)
+	require.Len(t, attempts(t, run, "never"), 1)
+}
+
+// A process that ends before it can call the step's function is tried again three times in all, whatever the policy allows.
+func TestCrashLoop(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir(), loopingFlow())
+	run := r.run(loopingFlow(), nil)
+	require.Equal(t, policies.Permanent, run.Failure.Class, run.Failure.Message)
+	require.Equal(t, "CrashLoopError", run.Failure.Type)
+	require.Contains(t, run.Failure.Message, "3 times in a row the process of the step ended before it could call the step's function")
+	require.Contains(t, run.Failure.Message, "exit code 9")
+	require.Len(t, attempts(t, run, "never"), 3)
+}
