@@ -74,6 +74,7 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 		Guard: guard.New(guard.Options{Sharer: activities.NewSharer(c), Worker: identity}),
 	}, flows...)
 	a.Register(w)
+	a.Prepare()
 	w.RegisterDynamicActivity(a.Unknown, activity.DynamicRegisterOptions{})
 	return withLimits(w, c, identity), nil
 }

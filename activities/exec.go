@@ -249,7 +249,7 @@ func (p *program) fetch() error {
 		case errors.Is(err, fs.ErrNotExist):
 			errs = append(errs, fmt.Errorf("%s did not write artifact %q (write the file $STEPWELL_OUT/%s, or take the name out of Command.Out)", p.name, name, fileName(field)))
 		case err != nil:
-			errs = append(errs, fmt.Errorf("%s wrote artifact %q (%s) in a way that cannot be read: %w", p.name, name, content(field), err))
+			errs = append(errs, fmt.Errorf("%s wrote artifact %q (%s) in a way that cannot be read: %s", p.name, name, content(field), err.Error())) // an EOF is no network's
 		}
 		set = append(set, one)
 	}

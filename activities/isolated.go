@@ -23,6 +23,20 @@ import (
 	"github.com/stepwell-flows/stepwell/records"
 )
 
+// Prepare makes the process ready for what its steps need beforehand, in the background: it ends what the processes of workers that
+// were killed have left on this machine, and starts the process of the first isolated step.
+func (a *Activities) Prepare() {
+	go isolate.Sweep()
+	for _, f := range a.flows {
+		for _, def := range f.Steps() {
+			if def.Isolated != nil && def.Command == nil && !a.options.InProcess {
+				a.pool.Prepare()
+				return
+			}
+		}
+	}
+}
+
 // crashLoop is how many times in a row an isolated step may end before its function is called.
 const crashLoop = 3
 

@@ -49,7 +49,6 @@ func wildFlow() *flow.Flow {
 }
 
 func goWild(ctx context.Context, s *wild) error {
-	journal(s.Journal).note("wild:%d", os.Getpid())
 	switch s.Mode {
 	case "well":
 	case "exit":
@@ -94,6 +93,16 @@ func goWild(ctx context.Context, s *wild) error {
 		}
 		if s.Mode == "children_exit" {
 			os.Exit(1)
+		}
+	case "hold": // in the first attempt
+		if flow.Current(ctx).Attempt == 1 {
+			cmd := exec.Command("sh", "-c", "setsid sleep 1000 &")
+			cmd.Env = append(os.Environ(), "WILD="+flow.Current(ctx).Run)
+			if err := cmd.Run(); err != nil {
+				return err
+			}
+			journal(s.Journal).note("held:%d:%d", os.Getpid(), os.Getppid())
+			time.Sleep(time.Hour)
 		}
 	case "error":
 		return flow.RetryAfter(policies.WithClass(errors.New("no"), policies.Invalid), time.Hour)

@@ -2,12 +2,14 @@ package tests
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -174,4 +176,22 @@ func TestCrashLoop(t *testing.T) {
 	require.Contains(t, run.Failure.Message, "3 times in a row the process of the step ended before it could call the step's function")
 	require.Contains(t, run.Failure.Message, "exit code 9")
 	require.Len(t, attempts(t, run, "never"), 3)
+}
+
+// A worker that is killed takes the processes of its steps with it. What those have started is killed when a worker comes back.
+func TestKilledWorkerOfIsolatedStep(t *testing.T) {
+	t.Parallel()
+	w, j := newWorkers(t, 1), newJournal(t)
+	flowName, id := w.start("WildFlow", "--mode", "hold", "--journal", string(j))
+	eventually(t, "the step is running", func() bool { return j.count("held:") == 1 })
+	w.kill(j.lines()[0])
+	pid, err := strconv.Atoi(strings.Split(j.lines()[0], ":")[1])
+	require.NoError(t, err)
+	eventually(t, "the step's process is gone", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
+	require.Len(t, processes("WILD="+id), 1, "nobody is there to see to the rest")
+	w.add()
+	eventually(t, "what it started is gone", func() bool { return len(processes("WILD="+id)) == 0 })
+	run := w.attach(flowName, id)
+	require.Equal(t, records.StatusCompleted, run.Status)
+	require.Equal(t, []records.Outcome{records.Lost, records.Completed}, outcomes(attempts(t, run, "wild")))
 }
