@@ -272,6 +272,9 @@ func loadText(spec policies.Spec, e policies.Explanation) string {
 			b = &d.Budget
 		}
 		text += fmt.Sprintf(" (%s), all tasks together.", *b)
+		if e.ExpectedAttempts > e.Load.Budgeted {
+			text += fmt.Sprintf(" Under these assumptions it is spent: %.4g attempts on average are more than that, and what it refuses fails with class OverBudget.", e.ExpectedAttempts)
+		}
 	}
 	return text
 }
@@ -301,6 +304,9 @@ func bounded(d time.Duration) string {
 
 // share writes a part of a whole as a percentage, and one that is nearly all with what is missing.
 func share(x float64) string {
+	if x > 0 && x < 0.01 {
+		return strconv.FormatFloat(100*x, 'g', 2, 64) + "%"
+	}
 	decimals := 1
 	if missing := 1 - x; missing > 0 && missing < 0.1 {
 		decimals = min(int(math.Ceil(-math.Log10(missing)-1e-9))-1, 6)
