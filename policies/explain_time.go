@@ -10,7 +10,7 @@ const (
 	// maxSteps is how many attempts are followed at most.
 	maxSteps = 100_000
 	// gridCells is how fine the grid of times is, and coarseCells is it where many attempts make the distribution smooth.
-	gridCells, coarseCells = 1 << 14, 1 << 11
+	gridCells, coarseCells = 1 << 13, 1 << 11
 	manySteps              = 1_000
 	// beyondP99 is what the quantiles may leave out.
 	beyondP99 = 0.004
