@@ -209,7 +209,9 @@ func rawBytes(v reflect.Value) ([]byte, bool) {
 	return nil, false
 }
 
-func isBytes(t reflect.Type) bool { return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8 }
+func isBytes(t reflect.Type) bool {
+	return t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Uint8
+}
 
 // content is the type of what a field holds.
 func content(field artifacts.Field) reflect.Type {

@@ -67,6 +67,7 @@ type toChild struct {
 	Task   *childTask   `json:"task,omitempty"`
 	Cancel string       `json:"cancel,omitempty"`
 	Reply  *guard.Reply `json:"reply,omitempty"`
+	To     int64        `json:"to,omitempty"` // the number of the question
 }
 
 // fromChild is a message of the copy. One of its fields is set.
@@ -76,6 +77,7 @@ type fromChild struct {
 	Log      json.RawMessage `json:"log,omitempty"`
 	Progress *[2]int64       `json:"progress,omitempty"`
 	Question *guard.Question `json:"question,omitempty"`
+	Number   int64           `json:"number,omitempty"` // of the question
 	Result   *childResult    `json:"result,omitempty"`
 }
 
@@ -359,7 +361,7 @@ func (c *child) handle(m fromChild) {
 	case m.Question != nil:
 		go func() { // it may take a while
 			reply := c.desk.Answer(*m.Question)
-			_ = c.Send(toChild{Reply: &reply})
+			_ = c.Send(toChild{Reply: &reply, To: m.Number})
 		}()
 	}
 }

@@ -30,8 +30,9 @@ type copied struct {
 	cancel   context.CancelCauseFunc
 	t        *attempt
 
-	mu      sync.Mutex // held while a question waits for its answer
-	replies chan guard.Reply
+	mu      sync.Mutex
+	asked   int64
+	waiting map[int64]chan guard.Reply // of questions
 }
 
 // RunChild does the one task that this process was started for: it loads the state, calls the step's function, stores what it set,
@@ -48,7 +49,7 @@ func RunChild(conn *isolate.Conn, classify func(error) policies.Class, flows ...
 		ctx, stop = context.WithDeadlineCause(ctx, at, errTimeout)
 		defer stop()
 	}
-	c := &copied{conn: conn, flows: flows, classify: classify, cancel: cancel, replies: make(chan guard.Reply)}
+	c := &copied{conn: conn, flows: flows, classify: classify, cancel: cancel, waiting: map[int64]chan guard.Reply{}}
 	go c.obey()
 	result := c.run(ctx, *m.Task)
 	result.Alone = isolate.Childless()
@@ -69,19 +70,29 @@ func (c *copied) obey() {
 		case m.Cancel != "":
 			c.cancel(errors.New(m.Cancel))
 		case m.Reply != nil:
-			c.replies <- *m.Reply
+			c.mu.Lock()
+			waiting := c.waiting[m.To]
+			delete(c.waiting, m.To)
+			c.mu.Unlock()
+			if waiting != nil {
+				waiting <- *m.Reply
+			}
 		}
 	}
 }
 
 // ask asks the worker's guard.
 func (c *copied) ask(q guard.Question) guard.Reply {
+	reply := make(chan guard.Reply, 1)
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.conn.Send(fromChild{Question: &q}) != nil {
-		return guard.Reply{}
+	c.asked++
+	n := c.asked
+	c.waiting[n] = reply
+	c.mu.Unlock()
+	if c.conn.Send(fromChild{Question: &q, Number: n}) != nil {
+		return guard.Reply{} // the worker is gone, and so is this process in a moment
 	}
-	return <-c.replies
+	return <-reply
 }
 
 func (c *copied) run(ctx context.Context, task childTask) (result childResult) {

@@ -22,7 +22,7 @@ type attemptLog struct {
 	logger *slog.Logger
 	// outputs keeps what a process prints, which has a limit of its own.
 	outputs slog.Handler
-	write  func([]byte) error
+	write   func([]byte) error
 
 	mu     sync.Mutex
 	buf    bytes.Buffer

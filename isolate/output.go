@@ -23,8 +23,8 @@ type Output struct {
 	mu      sync.Mutex
 	each    func(line string)
 	early   []string // lines from before there was each
-	partial []byte // of the first part: a line that has not ended
-	spent   int    // of the first half
+	partial []byte   // of the first part: a line that has not ended
+	spent   int      // of the first half
 	full    bool
 	emitted int64 // bytes of the first part
 	total   int64
