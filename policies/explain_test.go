@@ -193,7 +193,7 @@ func drawSpec(t *rapid.T) (policies.Spec, policies.Assumptions) {
 func TestExplainAgreesWithPlayingItThrough(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		const n = 4000
+		const n = 1500
 		s, a := drawSpec(t)
 		e := explain(t, s, a)
 		random := rand.New(rand.NewPCG(1, 2))
@@ -216,7 +216,7 @@ func TestExplainAgreesWithPlayingItThrough(t *testing.T) {
 			deviation += (x - sum/n) * (x - sum/n) / n
 		}
 		// Six times the standard error, and the width of the grid's cells.
-		const six = 6. / 63
+		const six = 6. / 38
 		grid := e.Worst.Seconds() / 2000
 		require.InDelta(t, e.Success, good/n, six/2+1e-3)
 		require.InDelta(t, e.ExpectedAttempts, attempts/n, six*float64(e.Attempts)/2+1e-3)
