@@ -98,6 +98,8 @@ type childResult struct {
 
 	// Alone says that nothing that the process started is left.
 	Alone bool `json:"alone,omitempty"`
+	// Peak is the most memory that the process itself has used, in bytes.
+	Peak int64 `json:"peak,omitempty"`
 }
 
 // saved is what a copy has stored of a state.
@@ -284,6 +286,9 @@ func (t *attempt) runApart(ctx context.Context) outcome {
 		o.err = c.ended(ctx, exit)
 	}
 	o.usage = usageOf(exit)
+	if result != nil {
+		o.usage.PeakMemory = max(o.usage.PeakMemory, result.Peak)
+	}
 	return o
 }
 

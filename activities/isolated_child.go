@@ -52,7 +52,7 @@ func RunChild(conn *isolate.Conn, classify func(error) policies.Class, flows ...
 	c := &copied{conn: conn, flows: flows, classify: classify, cancel: cancel, waiting: map[int64]chan guard.Reply{}}
 	go c.obey()
 	result := c.run(ctx, *m.Task)
-	result.Alone = isolate.Childless()
+	result.Alone, result.Peak = isolate.Childless(), isolate.Peak()
 	if err := conn.Send(fromChild{Result: &result}); err != nil {
 		return 1
 	}

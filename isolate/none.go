@@ -59,6 +59,9 @@ func (*Conn) Close() {}
 // Parent returns false.
 func Parent() (*Conn, bool) { return nil, false }
 
+// Peak is not known.
+func Peak() int64 { return 0 }
+
 // Childless is not known.
 func Childless() bool { return false }
 

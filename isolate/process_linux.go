@@ -223,6 +223,12 @@ func executable() (string, error) { return "/proc/self/exe", nil }
 // adopt makes this process the parent of what its children leave behind.
 func adopt() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }
 
+// Peak is the most memory that this process has used so far, counted as a limit counts it.
+func Peak() int64 {
+	_, high := memoryOf(os.Getpid())
+	return high
+}
+
 // Childless says, in a [Child], that nothing that it started is left. It must be the last thing that it does.
 func Childless() bool {
 	for {

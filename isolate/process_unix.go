@@ -61,5 +61,8 @@ func executable() (string, error) { return os.Executable() }
 
 func adopt() {}
 
+// Peak cannot be told on this system before the process has ended.
+func Peak() int64 { return 0 }
+
 // Childless cannot be told on this system.
 func Childless() bool { return false }
