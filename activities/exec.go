@@ -74,8 +74,8 @@ func (p *program) run(ctx context.Context) outcome {
 	if err != nil {
 		return outcome{err: startFailure(err)}
 	}
-	process.Stdout.Each(func(line string) { p.t.print("stdout", line) })
-	process.Stderr.Each(func(line string) { p.t.print("stderr", line) })
+	process.Stdout.Each(func(line string) { p.t.printed("stdout", line) })
+	process.Stderr.Each(func(line string) { p.t.printed("stderr", line) })
 	exit, stopped := await(ctx, process)
 	o := outcome{usage: usageOf(exit)}
 	switch {
@@ -178,12 +178,12 @@ func (p *program) give(ctx context.Context) error {
 func (p *program) giveOne(ctx context.Context, field artifacts.Field) error {
 	path := filepath.Join(p.base, "in", fileName(field))
 	v := field.Value(p.state)
-	if file, ok := v.Addr().Interface().(*artifacts.File); ok {
+	if file, ok := reflect.TypeAssert[*artifacts.File](v.Addr()); ok {
 		return file.Save(ctx, path)
 	}
 	if field.Lazy() {
 		loaded := v.Addr().MethodByName("Load").Call([]reflect.Value{reflect.ValueOf(ctx)})
-		if err, ok := loaded[1].Interface().(error); ok {
+		if err, ok := reflect.TypeAssert[error](loaded[1]); ok {
 			return err
 		}
 		v = loaded[0]
@@ -268,7 +268,7 @@ func (p *program) fetch() error {
 func (p *program) fetchOne(field artifacts.Field) (set func(), err error) {
 	path := filepath.Join(p.base, "out", fileName(field))
 	v := field.Value(p.state)
-	if file, ok := v.Addr().Interface().(*artifacts.File); ok {
+	if file, ok := reflect.TypeAssert[*artifacts.File](v.Addr()); ok {
 		if st, err := os.Stat(path); err != nil {
 			return nil, err
 		} else if !st.Mode().IsRegular() {

@@ -268,8 +268,8 @@ func (t *attempt) runApart(ctx context.Context) outcome {
 	defer c.Conn.Close()
 	defer c.desk.Close()
 	defer close(c.quit)
-	c.Stdout.Each(func(line string) { t.print("stdout", line) })
-	c.Stderr.Each(func(line string) { t.print("stderr", line) })
+	c.Stdout.Each(func(line string) { t.printed("stdout", line) })
+	c.Stderr.Each(func(line string) { t.printed("stderr", line) })
 	go c.receive(ready)
 	go func() { _ = c.Send(toChild{Task: t.childTask(ctx, dir)}) }() // a process that ends tells more than this error
 
@@ -473,8 +473,8 @@ func (c *child) ended(ctx context.Context, e isolate.Exit) error {
 	return f
 }
 
-// print keeps a line that a process printed.
-func (t *attempt) print(source, line string) {
+// printed keeps a line that a process printed.
+func (t *attempt) printed(source, line string) {
 	h := t.log.outputs // bounded by what is kept of the output
 	if t.batched {     // all items have one log
 		h = t.logger().Handler()

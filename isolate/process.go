@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -95,7 +96,7 @@ func Start(c Command) (*Process, error) {
 		p.pipes[i], files[i+1], given = r, w, append(given, w)
 	}
 	attr := &os.ProcAttr{
-		Dir: c.Dir, Env: environment(append(c.Env[:len(c.Env):len(c.Env)], Marker+"="+p.marker)),
+		Dir: c.Dir, Env: environment(append(slices.Clip(c.Env), Marker+"="+p.marker)),
 		Files: append(files, c.Files...), Sys: attributes(),
 	}
 	started := make(chan error)

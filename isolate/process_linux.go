@@ -23,7 +23,7 @@ func (p *Process) reap() (*os.ProcessState, error) {
 	for {
 		var info unix.Siginfo
 		err := unix.Waitid(unix.P_PID, p.process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil)
-		if err != unix.EINTR { //nolint:errorlint // a system call returns the number itself
+		if err != unix.EINTR {
 			break
 		}
 	}
@@ -234,9 +234,9 @@ func Childless() bool {
 	for {
 		pid, err := syscall.Wait4(-1, nil, syscall.WNOHANG, nil)
 		switch {
-		case err == syscall.ECHILD: //nolint:errorlint // a system call returns the number itself
+		case err == syscall.ECHILD:
 			return true
-		case err == syscall.EINTR || pid > 0: //nolint:errorlint // as above
+		case err == syscall.EINTR || pid > 0:
 		default:
 			return false
 		}

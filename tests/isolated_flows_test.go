@@ -14,21 +14,24 @@ import (
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/cards"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
 // isolatedFlows have steps in processes of their own, so the program has to know them.
-func isolatedFlows() []*flow.Flow { return []*flow.Flow{wildFlow(), deafFlow(), tameFlow(), unstartableFlow(), loopingFlow()} }
+func isolatedFlows() []*flow.Flow {
+	return []*flow.Flow{wildFlow(), deafFlow(), tameFlow(), unstartableFlow(), loopingFlow(), cautiousFlow()}
+}
 
 // wild is the state of WildFlow, whose first step does to its process what the mode says.
 type wild struct {
 	Mode    string `param:"mode"`
 	Journal string `param:"journal" default:""`
 
-	Done     string
-	Caught   policies.Failure
-	Worker   int
-	Attempts int
+	Done    string
+	Caught  policies.Failure
+	Worker  int
+	Ballast [][]byte
 }
 
 const wildMemory = 192 << 20
@@ -69,16 +72,14 @@ func goWild(ctx context.Context, s *wild) error {
 		time.Sleep(time.Minute)
 	case "memory":
 		debug.SetGCPercent(-1)
-		var all [][]byte
-		for {
-			all = append(all, bytes.Repeat([]byte{1}, 8<<20))
-			time.Sleep(5 * time.Millisecond)
+		for s.Ballast = nil; ; time.Sleep(5 * time.Millisecond) {
+			s.Ballast = append(s.Ballast, bytes.Repeat([]byte{1}, 8<<20))
 		}
 	case "loud":
 		line := append(bytes.Repeat([]byte("x"), 99), '\n')
 		for i := range 1 << 20 {
 			if i == 0 || i == 1<<20-1 {
-				fmt.Printf("line %d\n", i)
+				fmt.Fprintf(os.Stdout, "line %d\n", i)
 			}
 			_, _ = os.Stdout.Write(line)
 		}
@@ -141,8 +142,11 @@ func tameFlow() *flow.Flow {
 				return &tameError{"first"}
 			}
 			half, err := flow.LoadCheckpoint(ctx, "half")
-			if err != nil || string(half) != "so far" || i.Previous == nil || i.Previous.Type != "tameError" {
-				return fmt.Errorf("half %q, previous %v, %w", half, i.Previous, err)
+			if err != nil {
+				return err
+			}
+			if string(half) != "so far" || i.Previous == nil || i.Previous.Type != "tameError" {
+				return fmt.Errorf("half %q, previous %t", half, i.Previous != nil)
 			}
 			for n := range s.Times {
 				s.Items = append(s.Items, n+1)
@@ -246,4 +250,29 @@ func loopingFlow() *flow.Flow {
 		}),
 		flow.Step("never", func(context.Context, *looping) error { return nil },
 			flow.Isolated{Env: []string{"BOMB=yes"}}, policies.Retry{MaximumAttempts: 9, InitialInterval: time.Millisecond}))
+}
+
+// cautious is the state of CautiousFlow, whose isolated step calls a service that is guarded.
+type cautious struct{ Calls int }
+
+func cautiousFlow() *flow.Flow {
+	service := policies.Dependency{Name: "cautious", Breaker: policies.Breaker{Failures: 2, Cooldown: 400 * time.Millisecond}}
+	return flow.New("CautiousFlow", flow.Step("call", func(ctx context.Context, s *cautious) error {
+		for range 2 {
+			call, err := guard.From(ctx).Dependency(service).Begin(false)
+			if err != nil {
+				return err
+			}
+			if flow.Current(ctx).Attempt == 1 {
+				call.End(&policies.Failure{Class: policies.Transient})
+				continue
+			}
+			call.End(nil)
+			s.Calls++
+		}
+		if s.Calls == 0 {
+			return errors.New("both failed")
+		}
+		return nil
+	}, flow.Isolated{}, policies.Retry{MaximumAttempts: 2, InitialInterval: time.Millisecond}))
 }
