@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/stepwell-flows/stepwell"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
@@ -205,4 +206,17 @@ func TestIsolatedStepsAreGuardedTogether(t *testing.T) {
 	all := attempts(t, run, "call")
 	require.Equal(t, []records.Outcome{records.Failed, records.Deferred, records.Completed}, outcomes(all), "the second process found the breaker open")
 	require.Equal(t, "RefusedError", all[1].Failure.Type)
+}
+
+// The processes of steps open the store of an S3 server themselves, as the worker was told.
+func TestIsolatedStepsOnS3(t *testing.T) {
+	t.Parallel()
+	m, location := s3Server(t)
+	dir, env := t.TempDir(), append(m.Env(), "STEPWELL_STORE="+location)
+	code, stdout, stderr := call(t, "starter", dir, env, "run", "TameFlow", "--times", "2")
+	require.Equal(t, stepwell.ExitOK, code, "%s%s", stdout, stderr)
+	code, stdout, stderr = call(t, "starter", dir, env, "dump", "TameFlow/latest/total", "Sum")
+	require.Equal(t, stepwell.ExitOK, code, stderr)
+	require.Equal(t, "5", strings.TrimSpace(stdout))
+	require.NoDirExists(t, filepath.Join(dir, ".stepwell", "store"))
 }
