@@ -15,6 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/stepwell-flows/stepwell"
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/examples/isolation"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
@@ -188,7 +190,6 @@ func TestKilledWorkerOfIsolatedStep(t *testing.T) {
 	pid, err := strconv.Atoi(strings.Split(j.lines()[0], ":")[1])
 	require.NoError(t, err)
 	eventually(t, "the step's process is gone", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
-	require.Len(t, processes("WILD="+id), 1, "nobody is there to see to the rest")
 	w.add()
 	eventually(t, "what it started is gone", func() bool { return len(processes("WILD="+id)) == 0 })
 	run := w.attach(flowName, id)
@@ -219,4 +220,62 @@ func TestIsolatedStepsOnS3(t *testing.T) {
 	require.Equal(t, stepwell.ExitOK, code, stderr)
 	require.Equal(t, "5", strings.TrimSpace(stdout))
 	require.NoDirExists(t, filepath.Join(dir, ".stepwell", "store"))
+}
+
+// A worker that is told to stop does not wait for a function that ignores that. The attempt is lost, and another worker takes over.
+func TestDrainedIsolatedStep(t *testing.T) {
+	t.Parallel()
+	j := newJournal(t)
+	r := newRig(t, t.TempDir(), wildFlow())
+	run, err := r.client.Start(t.Context(), wildFlow(), stepwell.StartOptions{Params: map[string]string{"mode": "hold", "journal": string(j)}})
+	require.NoError(t, err)
+	eventually(t, "the step is running", func() bool { return j.count("held:") == 1 })
+	r.restart(wildFlow())
+	require.Empty(t, processes("WILD="+run.Run.Run))
+	run = r.wait(run)
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	all := attempts(t, run, "wild")
+	require.Equal(t, []records.Outcome{records.Lost, records.Completed}, outcomes(all))
+	require.Equal(t, "the worker was told to stop", all[0].Failure.Message)
+}
+
+// A cancel ends the process of a step that does not listen.
+func TestCancelledIsolatedStep(t *testing.T) {
+	t.Parallel()
+	j := newJournal(t)
+	r := newRig(t, t.TempDir(), wildFlow())
+	run, err := r.client.Start(t.Context(), wildFlow(), stepwell.StartOptions{Params: map[string]string{"mode": "hold", "journal": string(j)}})
+	require.NoError(t, err)
+	eventually(t, "the step is running", func() bool { return j.count("held:") == 1 })
+	require.NoError(t, r.client.Cancel(t.Context(), run.Flow, run.Run.Run))
+	run = r.wait(run)
+	require.Equal(t, records.StatusCancelled, run.Status)
+	require.Equal(t, []records.Outcome{records.Cancelled}, outcomes(attempts(t, run, "wild")))
+	require.Empty(t, processes("WILD="+run.Run.Run))
+}
+
+// A store that no other process can open keeps the steps in the worker's process, and the log says so.
+func TestIsolatedStepsOverMemory(t *testing.T) {
+	t.Parallel()
+	store, err := artifacts.Open(t.Context(), "mem:", artifacts.Options{})
+	require.NoError(t, err)
+	r := newRigOver(t, func() (*artifacts.Store, error) { return store, nil }, wildFlow())
+	run := r.run(wildFlow(), map[string]string{"mode": "well"})
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	require.Contains(t, r.logOf(run, "wild", 1), "the step runs in the worker's process, because no other can open its store")
+}
+
+// A step that ran out of its memory gets that of the next rung.
+func TestIsolatedStepClimbs(t *testing.T) {
+	t.Parallel()
+	python(t)
+	f := isolation.Flow()
+	r := newRig(t, t.TempDir(), f)
+	run := r.run(f, map[string]string{"allocate_mb": "300"})
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	all := attempts(t, run, "simulate")
+	require.Equal(t, []records.Outcome{records.Failed, records.Completed}, outcomes(all))
+	require.Equal(t, policies.OutOfMemory, all[0].Failure.Class)
+	require.False(t, all[0].CountsAsCodeFailure)
+	require.Greater(t, all[1].Usage.PeakMemory, int64(300<<20), "what the process said of itself at its end")
 }
