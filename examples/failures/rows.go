@@ -21,6 +21,8 @@ func rows(fixed bool) []flow.SwitchCase[State, string] {
 		flow.Case("cooldown", cooldownRow()),
 		flow.Case("timeout", timeoutRow()),
 		flow.Case("lost", lostRow()),
+		flow.Case("memory", memoryRow()),
+		flow.Case("crash", crashRow()),
 		flow.Case("code", codeRow()),
 		flow.Case("bug", bugRow(fixed)),
 		flow.Case("input", inputRow()),
@@ -78,6 +80,29 @@ func lostRow() flow.Node[State] {
 		s.Answer = "done"
 		return nil
 	}, policies.Timeout{Heartbeat: 5 * time.Second})
+}
+
+// The first attempt may use 256 MiB, and needs more. The next one may use a GiB.
+func memoryRow() flow.Node[State] {
+	return flow.Step("memory", func(_ context.Context, s *State) error {
+		table := make([]byte, 300<<20)
+		for i := 0; i < len(table); i += 4096 {
+			table[i] = 1 // memory counts when it is written
+		}
+		s.Answer = strconv.Itoa(len(table)>>20) + " MiB"
+		return nil
+	}, flow.Isolated{Memory: 256 << 20}, policies.Escalate{Rungs: []policies.Rung{{}, {Memory: 1 << 30}}})
+}
+
+// The process ends, as it does when a C library crashes.
+func crashRow() flow.Node[State] {
+	return flow.Step("crash", func(ctx context.Context, s *State) error {
+		if flow.Current(ctx).Attempt == 1 {
+			os.Exit(3)
+		}
+		s.Answer = "done"
+		return nil
+	}, flow.Isolated{}, policies.Retry{MaximumAttempts: 2, InitialInterval: 500 * time.Millisecond})
 }
 
 // The computation does not get anywhere from where it starts. The next attempt starts elsewhere.
