@@ -194,7 +194,7 @@ func breakerRow() flow.Node[State] {
 		flow.Step("look", func(ctx context.Context, s *State) (err error) {
 			s.Answer, err = get(ctx, "/restarting")
 			return err
-		}, policies.Retry{MaximumAttempts: 4, InitialInterval: 500 * time.Millisecond}, policies.Dependency{
+		}, policies.Retry{MaximumAttempts: 6, InitialInterval: 500 * time.Millisecond}, policies.Dependency{
 			Name: "failures-stock", Breaker: policies.Breaker{Failures: 3, Cooldown: 2 * time.Second},
 		}),
 	).With(flow.Fan{MaxParallel: 3}).Join("sum", collect)
