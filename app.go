@@ -14,8 +14,11 @@ import (
 
 	"go.temporal.io/api/serviceerror"
 
+	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/isolate"
+	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 )
@@ -32,6 +35,8 @@ type App struct {
 	// Dev starts a Temporal server for development when no server is configured, usually devserver.Start.
 	// Nil: the program needs a server. Leaving it out keeps the server's code out of the program.
 	Dev func(context.Context, DevOptions) (*DevServer, error)
+	// Classify gives errors of all steps a class, see [WorkerOptions].
+	Classify func(error) policies.Class
 }
 
 // IO is what a program reads and writes. Tests give their own.
@@ -58,7 +63,17 @@ func (a App) Main() { a.main(os.Args[1:]) }
 // Worker runs the program's worker and exits: Main with the verb "worker" put first.
 func (a App) Worker() { a.main(append([]string{"worker"}, os.Args[1:]...)) }
 
+// Child does what this process was started for and exits, if it is the process of an isolated step, and returns at once otherwise.
+// Main and Worker call it. A program that has no App but calls [NewWorker], or a test's TestMain, calls it first of all, if its
+// flows have isolated steps.
+func (a App) Child() {
+	if conn, ok := isolate.Parent(); ok {
+		os.Exit(activities.RunChild(conn, a.Classify, a.Flows...))
+	}
+}
+
 func (a App) main(args []string) {
+	a.Child()
 	// A reader that has seen enough must not kill a program that runs steps: writing to it just fails.
 	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -83,8 +83,8 @@ func (c *command) root() *cobra.Command {
 	root.AddCommand(
 		c.runCmd(), c.resumeCmd(), c.attachCmd(), c.cancelCmd(),
 		c.retryCmd(), c.skipCmd(), c.failCmd(),
-		c.listCmd(), c.showCmd(), c.whyCmd(), c.logsCmd(), c.dumpCmd(), c.cardCmd(),
-		c.checkCmd(), c.graphCmd(), c.devCmd(), c.workerCmd(),
+		c.listCmd(), c.showCmd(), c.whyCmd(), c.logsCmd(), c.dumpCmd(), c.cardCmd(), c.breakersCmd(),
+		c.checkCmd(), c.graphCmd(), c.policyCmd(), c.devCmd(), c.workerCmd(),
 	)
 	return root
 }

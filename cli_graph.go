@@ -2,6 +2,7 @@ package stepwell
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ func (c *command) checkCmd() *cobra.Command {
 	return c.withJSON(&cobra.Command{
 		Use: "check [FLOW]", Short: "Report every mistake in the definition of all flows, or of one",
 		Example: c.examples(
-			"check          all flows of this program; exits with 2 if one has a mistake",
+			"check          all flows of this program; exits with 2 if one has a mistake, not for warnings",
 			"check FLOW     one flow"),
 		Args: between(0, "a flow"),
 		RunE: func(_ *cobra.Command, args []string) error {
@@ -42,7 +43,7 @@ func (c *command) check(flows []*flow.Flow) error {
 			doc.OK, doc.Errors = false, strings.Split(err.Error(), "\n")
 		} else {
 			p := f.Plan()
-			doc.Steps, doc.Shapes, doc.Params = len(p.Steps()), graph.Shapes(p), len(p.Params)
+			doc.Steps, doc.Shapes, doc.Params, doc.Warnings = len(p.Steps()), graph.Shapes(p), len(p.Params), warnings(p)
 		}
 		docs = append(docs, doc)
 	}
@@ -56,6 +57,9 @@ func (c *command) check(flows []*flow.Flow) error {
 	for _, doc := range docs {
 		if doc.OK {
 			fmt.Fprintf(c.io.Out, "%s %s: %s, %s\n", c.term.out.style.good("ok"), clean(doc.Flow), graphSize(doc.Steps, doc.Shapes), plural(doc.Params, "parameter"))
+			for _, line := range c.warningLines(doc.Warnings) {
+				fmt.Fprintln(c.io.Out, " ", line)
+			}
 		}
 	}
 	return err
@@ -174,7 +178,11 @@ func policyText(p policies.Spec) string {
 		if p.Jitter != policies.NoJitter {
 			waits += fmt.Sprintf(", %s jitter", p.Jitter)
 		}
-		parts = append(parts, fmt.Sprintf("up to %d attempts (%s)", p.MaximumAttempts, waits))
+		attempts := fmt.Sprintf("up to %d attempts", p.MaximumAttempts)
+		if p.MaximumAttempts >= math.MaxInt32 {
+			attempts = "attempts without end"
+		}
+		parts = append(parts, fmt.Sprintf("%s (%s)", attempts, waits))
 	}
 	for _, t := range []struct {
 		d    time.Duration

@@ -287,6 +287,9 @@ func attemptLines(a attemptDocument, s style) []string {
 	if a.DurationSeconds > 0 {
 		head += ", took " + briefly(seconds(a.DurationSeconds))
 	}
+	if a.PeakMemory > 0 {
+		head += fmt.Sprintf(", used %s of memory and %s of a processor", byteSize(a.PeakMemory), briefly(seconds(a.CPUSeconds)))
+	}
 	if a.WaitedSeconds > 0 {
 		head += ", waited " + briefly(seconds(a.WaitedSeconds))
 	}

@@ -256,7 +256,10 @@ func (e *explanation) attempts(t taskDocument) {
 	if lost > 0 {
 		had += fmt.Sprintf(" and %d lost,", lost)
 	}
-	e.say("%s had %s of at most %d:", title(named(clean(t.Task))), had, t.MaximumAttempts)
+	if triedAttempts(t)-lost <= t.MaximumAttempts { // a climb, or a person who says retry, gives more
+		had += fmt.Sprintf(" of at most %d", t.MaximumAttempts)
+	}
+	e.say("%s had %s:", title(named(clean(t.Task))), strings.TrimSuffix(had, ","))
 	for i, a := range t.Attempts {
 		text := fmt.Sprintf("  attempt %d", a.Attempt)
 		if !a.Started.IsZero() {
@@ -294,6 +297,8 @@ func (e *explanation) attempts(t taskDocument) {
 			e.say("    the next attempt was to wait %s: %s", briefly(seconds(a.DelaySeconds)), clean(a.Reason))
 		case a.Reason != "" && i == len(t.Attempts)-1 && (over(t.State) || t.State == runs.Paused):
 			e.say("    no further attempt: %s", clean(a.Reason))
+		case a.Reason != "" && i < len(t.Attempts)-1 && a.Outcome != records.Lost: // it climbed, or a person let it go on
+			e.say("    %s", clean(a.Reason))
 		}
 	}
 	if lost > 0 {

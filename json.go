@@ -122,6 +122,9 @@ type attemptDocument struct {
 	// WaitedSeconds is how long after the end of the attempt before this one started.
 	WaitedSeconds float64           `json:"waited_seconds,omitempty"`
 	Failure       *policies.Failure `json:"failure,omitempty"`
+	// PeakMemory, in bytes, and CPUSeconds are what the attempt's own process used, if it had one.
+	PeakMemory int64   `json:"peak_memory,omitempty"`
+	CPUSeconds float64 `json:"cpu_seconds,omitempty"`
 	// CodeFailure says that the attempt counts against the step's maximum.
 	CodeFailure bool `json:"code_failure,omitempty"`
 	// DelaySeconds is the wait that was chosen before the next attempt; Reason says why, or why there is none.
@@ -218,6 +221,8 @@ type checkDocument struct {
 	Shapes int      `json:"shapes"`
 	Params int      `json:"params"`
 	Errors []string `json:"errors,omitempty"`
+	// Warnings are what is allowed and probably not meant.
+	Warnings []stepWarning `json:"warnings,omitempty"`
 }
 
 // cardDocument is a card of a task.
@@ -287,6 +292,9 @@ func documentTask(ctx context.Context, r *runs.Run, t *runs.Task) (taskDocument,
 			Attempt: a.Attempt.Attempt, Outcome: a.Outcome, Worker: a.Worker, Started: a.Started, Ended: a.Ended,
 			WaitedSeconds: a.Waited.Seconds(), Failure: a.Failure, CodeFailure: a.CountsAsCodeFailure,
 			DelaySeconds: a.Delay.Seconds(), Reason: a.Reason,
+		}
+		if u := a.Usage; u != nil {
+			d.PeakMemory, d.CPUSeconds = u.PeakMemory, u.CPU.Seconds()
 		}
 		if !a.Started.IsZero() && !a.Ended.IsZero() {
 			d.DurationSeconds = a.Ended.Sub(a.Started).Seconds()

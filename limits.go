@@ -24,6 +24,7 @@ func withLimits(w worker.Worker, c client.Client, identity string) worker.Worker
 		DisableRegistrationAliasing:      true,
 	})
 	workflows.RegisterLimit(limits)
+	workflows.RegisterDependency(limits)
 	activities.RegisterLimit(limits)
 	return limitWorker{w, limits}
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/guard"
+	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/workflows"
 )
 
@@ -29,6 +31,9 @@ type WorkerOptions struct {
 	Drain time.Duration
 	// Log gets what steps log. Nil: the lines are only kept in the store.
 	Log slog.Handler
+	// Classify gives errors of all steps a class, or "" if it has no opinion. It is asked after a step's own
+	// policies.Classifier and before the built-in rules. Nil: those alone.
+	Classify func(error) policies.Class
 }
 
 // NewWorker returns a Temporal worker for flows; the caller starts and stops it. Flows that do not
@@ -64,8 +69,12 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 	for _, f := range flows {
 		workflows.Register(w, f.Name())
 	}
-	a := activities.New(store, activities.Options{Worker: identity, Drain: o.Drain, Log: o.Log}, flows...)
+	a := activities.New(store, activities.Options{
+		Worker: identity, Drain: o.Drain, Log: o.Log, Classify: o.Classify,
+		Guard: guard.New(guard.Options{Sharer: activities.NewSharer(c), Worker: identity}),
+	}, flows...)
 	a.Register(w)
+	a.Prepare()
 	w.RegisterDynamicActivity(a.Unknown, activity.DynamicRegisterOptions{})
 	return withLimits(w, c, identity), nil
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/guard"
+	"github.com/stepwell-flows/stepwell/isolate"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 )
@@ -115,12 +116,18 @@ type Options struct {
 	Drain time.Duration
 	// Log also gets what steps log, with run, task and attempt added. Nil: the lines are only kept in the store.
 	Log slog.Handler
+	// Classify is asked for the class of what a step returned, after the step's own [policies.Classifier]. Nil: the built-in rules alone.
+	Classify func(error) policies.Class
 	// Guard is what the process knows of dependencies. Defaults to a new one.
 	Guard *guard.Registry
 	// Random draws jitter from [0,1). Defaults to math/rand/v2.
 	Random func() float64
 	// Now is the clock of records. Defaults to time.Now; package flowtest gives the skipped one.
 	Now func() time.Time
+	// InProcess runs isolated steps in this process, without limits: for tests.
+	InProcess bool
+	// At is called, by many goroutines, with every moment of every attempt, for tests that kill workers. Nil: nothing is.
+	At func(context.Context, Moment)
 }
 
 // grace is how long a cancelled or timed-out function may take to return before it is left behind.
@@ -132,6 +139,7 @@ type Activities struct {
 	flows   []*flow.Flow
 	options Options
 	runs    runCache
+	pool    isolate.Pool
 }
 
 // New returns the activities of flows. The flows must have passed their Check.

@@ -43,6 +43,12 @@ type attempt struct {
 	log      *attemptLog
 	card     flow.CardContent
 	beat     heartbeat
+
+	// Of a step in a process of its own, or with a command: see isolated.go.
+	isolated  *flow.Isolated
+	saved     *saved
+	usage     *records.Usage
+	leftovers []string
 }
 
 func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDef, in StepInput, catch bool) (StepResult, error) {
@@ -56,6 +62,7 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 	}
 	t.beat.start(ctx, info.HeartbeatTimeout, t.number, t.worker, t.started)
 	defer t.beat.stop()
+	defer t.cleanUp()
 	defer func() {
 		if t.log != nil {
 			t.log.close()
@@ -70,7 +77,7 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 		failure, err = t.ended(ctx, outcome{err: err})
 	}
 	if failure == nil {
-		failure = policies.Classify(err)
+		failure = t.classify(err)
 		// Only this activity knows that the run was cancelled or an attempt lost. An error that says so speaks of another:
 		// a step may return the failure of its attempt before, a catch the one that it was called for.
 		if failure.Class == policies.Cancelled || failure.Class == policies.Lost {
@@ -104,6 +111,10 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 		if done || failure != nil || err != nil {
 			return result, failure, err
 		}
+	}
+
+	if t.isolated = t.limits(node); t.apart() {
+		return t.tryApart(ctx)
 	}
 
 	state, prev, parents, err := t.load(ctx)
@@ -148,10 +159,18 @@ func (t *attempt) guarded(ctx context.Context, state any, join *joinSource) (*po
 	failure, err := t.call(ctx, state, join)
 	f := failure
 	if f == nil {
-		f = policies.Classify(err)
+		f = t.classify(err)
 	}
 	done(f)
 	return failure, err
+}
+
+// classify asks the step's rule and then the worker's.
+func (t *attempt) classify(err error) *policies.Failure {
+	if t.def == nil {
+		return policies.ClassifyWith(err, t.options.Classify)
+	}
+	return policies.ClassifyWith(err, t.def.Classify, t.options.Classify)
 }
 
 // lookBack is what an attempt after the first does first: adopt the record if an earlier attempt finished
@@ -279,6 +298,11 @@ type outcome struct {
 	err     error
 	failure *policies.Failure
 	ahead   flow.Ahead // of a function that returned nil
+
+	saved     *saved         // what another process has stored
+	usage     *records.Usage // of that process
+	def       *flow.StepDef  // in place of the attempt's
+	leftovers []string       // directories to be removed when the state is saved
 }
 
 // call runs the author's function. The function has its own goroutine, so that one that ignores its
@@ -291,18 +315,14 @@ func (t *attempt) call(ctx context.Context, state any, join *joinSource) (*polic
 		run, stop = context.WithTimeoutCause(run, d, errTimeout)
 		defer stop()
 	}
-	info := t.info()
-	done := t.goCall(guard.NewContext(flow.NewContext(run, flow.Runtime{
-		Info: info, Log: t.logger(), Card: &t.card, Progress: t.beat.progress,
-		Checkpoints: checkpoints{t.store, info.Flow, cmp.Or(info.Root, info.Run), info.Step, info.Index},
-	}), t.options.Guard), state, join)
+	done := t.goCall(t.equip(run, t.logger(), t.beat.progress), state, join)
 
 	stop := activity.GetWorkerStopChannel(ctx)
 	var drain <-chan time.Time
 	for waiting := true; waiting; {
 		select {
 		case o := <-done:
-			t.ahead = o.ahead
+			t.take(o)
 			return t.ended(run, o)
 		case <-run.Done():
 			waiting = false
@@ -315,16 +335,25 @@ func (t *attempt) call(ctx context.Context, state any, join *joinSource) (*polic
 			cancel(errDrained)
 		}
 	}
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(t.patience())
 	defer timer.Stop()
 	select {
 	case o := <-done:
-		t.ahead = o.ahead
+		t.take(o)
 		return t.ended(run, o)
 	case <-timer.C:
 		t.log.logger.Warn("the step did not return after its context was cancelled and was left behind", "cause", context.Cause(run))
 		return t.ended(run, outcome{err: context.Cause(run)})
 	}
+}
+
+// equip gives the author's function what it can reach.
+func (t *attempt) equip(ctx context.Context, log *slog.Logger, progress func(done, total int64)) context.Context {
+	info := t.info()
+	return guard.NewContext(flow.NewContext(ctx, flow.Runtime{
+		Info: info, Log: log, Card: &t.card, Progress: progress,
+		Checkpoints: checkpoints{t.store, info.Flow, cmp.Or(info.Root, info.Run), info.Step, info.Index},
+	}), t.options.Guard)
 }
 
 // logger is what the author's code logs to. In a batch the lines say whose they are.
@@ -337,6 +366,9 @@ func (t *attempt) logger() *slog.Logger {
 
 // goCall calls the author's function in a goroutine, asks it about the shapes that follow, and sends how it ended.
 func (t *attempt) goCall(ctx context.Context, state any, join *joinSource) <-chan outcome {
+	if state == nil {
+		return t.goApart(ctx)
+	}
 	done := make(chan outcome, 1)
 	go func() {
 		var o outcome
@@ -352,15 +384,19 @@ func (t *attempt) goCall(ctx context.Context, state any, join *joinSource) <-cha
 			}
 			done <- o
 		}()
+		t.at(ctx, PointBegin)
 		switch {
 		case t.catch:
 			f := *t.in.Failure // the author's own: the record keeps what it was
 			o.err = t.def.Catch.Call(ctx, state, &f)
 		case t.def.Join != nil:
 			o.err = join.call(ctx, t.def, state)
+		case t.def.Command != nil:
+			o = t.exec(ctx, state)
 		default:
 			o.err = t.def.Run(ctx, state)
 		}
+		t.at(ctx, PointRan)
 		if o.err == nil {
 			o.ahead, o.err = t.flow.Ahead(ctx, t.store, t.in.Step, state)
 		}

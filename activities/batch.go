@@ -176,6 +176,7 @@ func (b *batch) try(ctx context.Context) (records.Batch, error) {
 		if err := b.save(ctx, true); err != nil { // else the delays would be forgotten
 			return records.Batch{}, err
 		}
+		b.at(ctx, PointNoted)
 		return records.Batch{}, &laterError{b.wait()}
 	}
 	b.log.flush()
@@ -220,6 +221,7 @@ func (b *batch) seal(ctx context.Context) (records.Batch, error) {
 	if err != nil {
 		return records.Batch{}, err
 	}
+	b.at(ctx, PointRecord)
 	return records.Batch{Run: b.in.Run, First: d.First, Count: d.Count, Digest: digest, Tally: d.Tally}, nil
 }
 

@@ -127,7 +127,7 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	t := b.attemptOf(def, x, failed+lost)
 	t.spec = *n.Policy
 	if before.Failure != nil {
-		t.ledger = []records.Attempt{{Attempt: before.Attempt, Failure: before.Failure}}
+		t.ledger = []records.Attempt{{Attempt: before.Attempt, Failure: before.Failure, CountsAsCodeFailure: failed > 0}}
 	}
 	failure, err := b.call(ctx, t, it, i)
 	if err == nil {
@@ -142,7 +142,7 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 		return nil, err
 	}
 	if failure == nil {
-		failure = policies.Classify(err)
+		failure = t.classify(err)
 		if failure.Class == policies.Cancelled || failure.Class == policies.Lost {
 			failure.Class = policies.Unknown
 		}
@@ -156,7 +156,7 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	f.Flow, f.Run, f.Step, f.Task = b.in.Flow, b.in.Run, n.Name, task
 	f.Attempt, f.Worker, f.Time = t.number, t.worker, b.options.Now()
 	f.CodeFailures, f.LostAttempts = failed+1, lost
-	d := t.spec.Decide(f, err, def.RetryIf, f.CodeFailures, b.options.Random)
+	d := t.withinBudget(f, t.spec.Decide(f, err, def.RetryIf, f.CodeFailures, b.options.Random))
 	b.log.logger.Error("attempt failed", "task", f.Task, "class", string(f.Class), "error", f.Message, "next", d.Reason)
 	if d.Retry || def.Catch == nil {
 		return &itemFailure{f, d}, nil
@@ -174,7 +174,7 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 		return nil, err
 	}
 	if cf == nil {
-		cf = policies.Classify(err)
+		cf = c.classify(err)
 	}
 	cf.Message = fmt.Sprintf("the catch function failed: %s; it was called for: %s", cf.Message, f.Message)
 	cf.Flow, cf.Run, cf.Step, cf.Task = f.Flow, f.Run, f.Step, f.Task
@@ -201,7 +201,8 @@ func (b *batch) call(ctx context.Context, t *attempt, it *itemState, i int) (*po
 	if err != nil {
 		return nil, err
 	}
-	if failure, err := t.call(ctx, state, nil); err != nil {
+	defer t.cleanUp()
+	if failure, err := t.guarded(ctx, state, nil); err != nil {
 		return failure, err
 	}
 	entries, changed, err := schema.Save(ctx, b.store, state, it.entries, snapshot, b.in.Run+"/"+flow.TaskName(t.in.Step, t.in.Index))
@@ -211,6 +212,7 @@ func (b *batch) call(ctx context.Context, t *attempt, it *itemState, i int) (*po
 		}
 		return nil, policies.WithClass(err, policies.Permanent)
 	}
+	t.at(ctx, PointStored)
 	it.entries, it.ahead = entries, t.ahead
 	for _, name := range changed {
 		it.set[name] = true

@@ -1,12 +1,130 @@
 package activities
 
-import "github.com/stepwell-flows/stepwell/policies"
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"github.com/stepwell-flows/stepwell/guard"
+	"github.com/stepwell-flows/stepwell/policies"
+)
+
+// The names of dependencies in Temporal. What all workers know of one is kept by a workflow of the type DependencyType, which
+// every worker takes from the queue LimitQueue.
+const (
+	DependencyType  = "stepwell.dependency"
+	DependencyQuery = "stepwell.dependency" // answers with a DependencyView
+	ReportUpdate    = "report"              // takes a guard.Report, answers with a guard.Answer
+	ResetUpdate     = "reset"               // takes a ResetInput, answers with a guard.View
+)
+
+// DependencyPrefix begins the id of the workflow that keeps a dependency. What keeps the budget of a run has another one.
+const DependencyPrefix = "stepwell/dependency/"
+
+// DependencyID is the id of the workflow that keeps what is known under a key, see [guard.Report].
+func DependencyID(key string) string { return "stepwell/" + key }
+
+// DependencyKey is the key that the id of a workflow was made from.
+func DependencyKey(id string) string { return strings.TrimPrefix(id, "stepwell/") }
+
+// DependencyInput starts the workflow that keeps a dependency. Key is enough.
+type DependencyInput struct {
+	Key string `json:"key"`
+	// Board is the state, when it continues as new.
+	Board guard.Board `json:"board,omitzero"`
+}
+
+// DependencyView is what people see of a dependency as of the latest report, and the state, which says what there is to see later.
+type DependencyView struct {
+	guard.View
+	Board guard.Board `json:"board"`
+}
+
+// ResetInput says who resets a dependency, for the history.
+type ResetInput struct {
+	By string `json:"by,omitempty"`
+}
+
+type sharer struct{ client client.Client }
+
+// NewSharer connects a process with the others through the workflows of dependencies.
+func NewSharer(c client.Client) guard.Sharer { return sharer{c} }
+
+// Share starts the workflow if it does not run, in one transaction with the report: whether it is about to end makes no
+// difference.
+func (s sharer) Share(ctx context.Context, r guard.Report) (guard.Answer, error) {
+	var a guard.Answer
+	summary := r.Settings.String()
+	if r.Settings.Name == "" {
+		summary = "the budget of run " + strings.TrimPrefix(r.Key, "budget/") + summary
+	}
+	start := s.client.NewWithStartWorkflowOperation(client.StartWorkflowOptions{
+		ID: DependencyID(r.Key), TaskQueue: LimitQueue, StaticSummary: summary,
+		WorkflowIDConflictPolicy: enumspb.WORKFLOW_ID_CONFLICT_POLICY_USE_EXISTING,
+	}, DependencyType, DependencyInput{Key: r.Key})
+	h, err := s.client.UpdateWithStartWorkflow(ctx, client.UpdateWithStartWorkflowOptions{
+		StartWorkflowOperation: start,
+		UpdateOptions:          client.UpdateWorkflowOptions{UpdateName: ReportUpdate, Args: []any{r}, WaitForStage: client.WorkflowUpdateStageCompleted},
+	})
+	if err != nil {
+		return a, err
+	}
+	return a, h.Get(ctx, &a)
+}
+
+func unguarded(*policies.Failure) {}
 
 // admit asks what guards a step whether an attempt may begin. First says that no attempt of the task has failed yet. Done must be
 // called with how the attempt ended, nil for well.
 func (a *Activities) admit(spec policies.Spec, flow, run string, first bool) (done func(*policies.Failure), err error) {
-	return func(*policies.Failure) {}, nil
+	if spec.Dependency == nil && spec.Budget == nil {
+		return unguarded, nil
+	}
+	var calls [2]*guard.Call
+	if d := spec.Dependency; d != nil {
+		if calls[0], err = a.options.Guard.Dependency(*d).Begin(!first); err != nil {
+			return nil, err
+		}
+	}
+	if b := spec.Budget; b != nil {
+		if calls[1], err = a.options.Guard.Run(flow, run, *b).Begin(!first); err != nil {
+			calls[0].End(&policies.Failure{Class: policies.Cancelled})
+			return nil, err
+		}
+	}
+	return func(f *policies.Failure) {
+		calls[0].End(f)
+		calls[1].End(f)
+	}, nil
 }
 
-// allowRetry asks the budgets that a step has a share in whether it may be tried again.
-func (a *Activities) allowRetry(spec policies.Spec, flow, run string) error { return nil }
+// allowRetry asks the budgets that a step has a share in whether it may be tried again. The run's is asked first: what it refuses
+// does not count for the dependency.
+func (a *Activities) allowRetry(spec policies.Spec, flow, run string) error {
+	if b := spec.Budget; b != nil {
+		if err := a.options.Guard.Run(flow, run, *b).AllowRetry(); err != nil {
+			return err
+		}
+	}
+	if d := spec.Dependency; d != nil {
+		return a.options.Guard.Dependency(*d).AllowRetry()
+	}
+	return nil
+}
+
+// withinBudget refuses a retry that was decided on when there were too many already. The failure then says so.
+func (t *attempt) withinBudget(f *policies.Failure, d policies.Decision) policies.Decision {
+	if !d.Retry {
+		return d
+	}
+	refused := t.allowRetry(t.spec, t.in.Flow, t.in.Run)
+	if refused == nil {
+		return d
+	}
+	over := policies.Classify(refused)
+	f.Class, f.Message = over.Class, fmt.Sprintf("%s; it was to be tried again after: %s", over.Message, f.Message)
+	return policies.Decision{Reason: over.Message}
+}

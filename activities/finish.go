@@ -20,17 +20,25 @@ import (
 // save writes what the task set and, last, its record.
 func (t *attempt) save(ctx context.Context, state any, prev map[string]artifacts.Entry, parents []records.Ref, snapshot artifacts.Snapshot) (StepResult, error) {
 	by := t.in.Run + "/" + flow.TaskName(t.in.Step, t.in.Index)
-	entries, changed, err := t.flow.Schema().Save(ctx, t.store, state, prev, snapshot, by)
+	var entries map[string]artifacts.Entry
+	var changed []string
+	var err error
+	if t.saved != nil {
+		entries, changed = t.saved.entries, t.saved.changed
+	} else {
+		entries, changed, err = t.flow.Schema().Save(ctx, t.store, state, prev, snapshot, by)
+	}
 	if err != nil {
 		if errors.Is(err, artifacts.ErrUnavailable) {
 			return StepResult{}, err
 		}
 		return StepResult{}, policies.WithClass(err, policies.Permanent) // the same state fails the same way
 	}
+	t.at(ctx, PointStored)
 	rec := records.Task{
 		Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step, Index: t.in.Index,
 		Outcome: records.Completed, Attempt: t.number, Worker: t.worker, Started: t.started, Ended: t.options.Now(),
-		Parents: parents, Artifacts: entries, Changed: changed, Ahead: t.ahead,
+		Parents: parents, Artifacts: entries, Changed: changed, Ahead: t.ahead, Usage: t.usage,
 	}
 	if t.catch {
 		rec.Outcome, rec.Failure, rec.Attempt = records.Caught, t.in.Failure, t.in.Failure.Attempt
@@ -45,6 +53,7 @@ func (t *attempt) save(ctx context.Context, state any, prev map[string]artifacts
 		return StepResult{}, err
 	}
 	t.remember(ctx)
+	t.at(ctx, PointRecord)
 	return t.result(ref, rec), nil
 }
 
@@ -110,7 +119,7 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (Ste
 	}
 	entry := records.Attempt{
 		Attempt: t.number, Outcome: records.Failed, Worker: t.worker, Started: t.started, Ended: f.Time, Failure: f,
-		Workflow: t.workflow, Rung: t.in.Rung,
+		Workflow: t.workflow, Rung: t.in.Rung, Usage: t.usage,
 	}
 	code, lost := count(t.ledger, t.in.Forgiven)
 	if t.catch {
@@ -183,6 +192,7 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (Ste
 			d.Delay = max(d.Delay, time.Second)
 		}
 	}
+	t.at(ctx, PointNoted)
 	if again != nil {
 		return StepResult{Again: again}, nil
 	}

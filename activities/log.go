@@ -20,10 +20,13 @@ const flushEvery = 3 * time.Second
 // attemptLog keeps the lines of one attempt. It is safe for concurrent use.
 type attemptLog struct {
 	logger *slog.Logger
-	write  func([]byte) error
+	// outputs keeps what a process prints, which has a limit of its own.
+	outputs slog.Handler
+	write   func([]byte) error
 
 	mu     sync.Mutex
 	buf    bytes.Buffer
+	lines  int // bytes of what was logged, without outputs
 	full   bool
 	dirty  bool
 	closed bool
@@ -45,10 +48,11 @@ func newAttemptLog(t *attempt) *attemptLog {
 		return t.store.PutDoc(ctx, key, b)
 	}
 	var h slog.Handler = slog.NewJSONHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug})
+	l.outputs = slog.NewJSONHandler(outputWriter{l}, nil)
 	if t.options.Log != nil {
 		echo := t.options.Log.WithAttrs([]slog.Attr{
 			slog.String("run", t.in.Flow+"/"+t.in.Run), slog.String("task", t.info().Task), slog.Int("attempt", number)})
-		h = slog.NewMultiHandler(h, echo)
+		h, l.outputs = slog.NewMultiHandler(h, echo), slog.NewMultiHandler(l.outputs, echo)
 	}
 	l.logger = slog.New(h)
 	return l
@@ -61,15 +65,34 @@ func (l *attemptLog) Write(line []byte) (int, error) {
 	switch {
 	case l.closed, l.full:
 		return len(line), nil // a function that was left behind, or one that talks too much
-	case l.buf.Len()+len(line) > maxLog:
+	case l.lines+len(line) > maxLog:
 		l.full = true
 		slog.New(slog.NewJSONHandler(&l.buf, nil)).Warn("the log is cut here", "limit_bytes", maxLog)
 	default:
 		l.buf.Write(line)
+		l.lines += len(line)
 	}
+	l.grown()
+	return len(line), nil
+}
+
+// grown sees to it that what was added is written.
+func (l *attemptLog) grown() {
 	l.dirty = true
 	if l.timer == nil {
 		l.timer = time.AfterFunc(flushEvery, l.flush)
+	}
+}
+
+// outputWriter takes lines whose limit was seen to.
+type outputWriter struct{ log *attemptLog }
+
+func (w outputWriter) Write(line []byte) (int, error) {
+	w.log.mu.Lock()
+	defer w.log.mu.Unlock()
+	if !w.log.closed {
+		w.log.buf.Write(line)
+		w.log.grown()
 	}
 	return len(line), nil
 }

@@ -55,7 +55,9 @@ func Open(ctx context.Context, location string, o Options) (*Store, error) {
 		if err != nil {
 			return nil, fmt.Errorf("store s3://%s: %w", at.Bucket, err)
 		}
-		return New(d, o), nil
+		s := New(d, o)
+		s.location = d.String()
+		return s, nil
 	}
 	return nil, fmt.Errorf("store %q: unknown scheme %q (use a directory, file:///path, mem: or s3://bucket/prefix)", location, scheme)
 }
@@ -65,7 +67,9 @@ func openDir(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("store %q: %w", path, err)
 	}
-	return New(d, o), nil
+	s := New(d, o)
+	s.location = d.String()
+	return s, nil
 }
 
 // parseS3 reads an s3 location. Its errors do not quote the location: somebody may have put a secret into it.

@@ -18,6 +18,8 @@ type Store struct {
 	driver driver.Driver
 	o      Options
 	cache  *cache
+	// location is what Open was given, in full. It is empty for what only this process can reach.
+	location string
 }
 
 // Options says how a Store behaves. The zero value is ready for use.
@@ -47,6 +49,12 @@ func New(d driver.Driver, o Options) *Store {
 
 // String returns the location, without secrets.
 func (s *Store) String() string { return s.driver.String() }
+
+// Location says how another process on this machine opens the store, with Open and the same options. Ok is false for a store in
+// memory and for one that was made with New.
+func (s *Store) Location() (location string, o Options, ok bool) {
+	return s.location, s.o, s.location != ""
+}
 
 // CreateDoc stores a new document, atomically. It returns ErrExists if the key has one.
 func (s *Store) CreateDoc(ctx context.Context, key string, b []byte) error {

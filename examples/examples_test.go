@@ -15,5 +15,7 @@ func TestFlows(t *testing.T) {
 		require.False(t, names[f.Name()], "two flows are named %q", f.Name())
 		names[f.Name()] = true
 	}
-	require.Equal(t, map[string]bool{"FailureHandlingFlow": true, "FlightDelayFlow": true, "GridSearchFlow": true, "GeocodeFlow": true}, names)
+	require.Equal(t, map[string]bool{
+		"FailureHandlingFlow": true, "FailuresFlow": true, "FlightDelayFlow": true, "GridSearchFlow": true, "GeocodeFlow": true, "PredictionFlow": true, "IsolationFlow": true,
+	}, names)
 }

@@ -51,10 +51,14 @@ type StepDef struct {
 	Spec policies.Spec
 	// Run calls the author's function; state is a *S. It is nil for a join.
 	Run func(ctx context.Context, state any) error
+	// Command is the author's function of a step made with Exec, which has no Run.
+	Command func(state any) Command
 	// Join calls the author's function of a join.
 	Join func(ctx context.Context, state any, in Source) error
 	// RetryIf is Retry.RetryIf, nil when there is none.
 	RetryIf func(error) bool
+	// Classify is the rule of policies.Classifier, nil when there is none.
+	Classify func(error) policies.Class
 	// Catch is the catch function, nil when there is none.
 	Catch *policies.CatchPolicy
 	// Isolated is set if the step runs in a process of its own.
@@ -82,6 +86,7 @@ func New[S any](name string, nodes ...Node[S]) *Flow {
 	}
 	f.fail(f.bindState())
 	f.checkGraph()
+	f.checkCommands()
 	f.places, f.shapes = f.locate(), map[string]*shape{}
 	f.root.walk(func(n *node) {
 		if n.shape != nil {
@@ -190,6 +195,14 @@ func newStep[S any](name string, options []Option) *node {
 				n.errs = append(n.errs, fmt.Errorf("step %q catches for state type %s, the flow's is %s (take a *%s in the catch function)", name, have, want, want))
 			}
 			catch = &o
+		case policies.ClassifierPolicy:
+			switch {
+			case def.Classify != nil:
+				twice("classifier")
+			case o.Rule() == nil:
+				n.errs = append(n.errs, fmt.Errorf("step %q: classifier has no function (give policies.Classifier one)", name))
+			}
+			def.Classify = o.Rule()
 		case policies.Limit:
 			if limit != nil {
 				twice("limit")
@@ -229,6 +242,9 @@ func newStep[S any](name string, options []Option) *node {
 	def.Spec.Dependency, def.Spec.Budget, def.Spec.Escalate = dependency, budget, escalate
 	for _, err := range each(def.Spec.Validate()) {
 		n.errs = append(n.errs, fmt.Errorf("step %q: %w", name, err))
+	}
+	if def.Isolated != nil {
+		n.errs = append(n.errs, def.Isolated.check(name)...)
 	}
 	n.errs = append(n.errs, checkCards(name, def.Cards)...)
 	return n

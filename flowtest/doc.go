@@ -14,9 +14,14 @@
 //		require.Equal(t, 2*time.Minute, attempts[1].Waited)
 //	}
 //
+// [Fake] is a service that steps call over HTTP: it answers as a script says, and tells when it was asked.
+//
+// [EveryCrash] runs a flow again and again, kills its worker each time at another place, and fails if the run does not come to
+// the same end.
+//
 // # What it cannot show
 //
-// There is no server: no lost workers, no heartbeats, no limits on sizes. Timeout.Attempt is kept in real time, because
+// There is no server: no heartbeats, no limits on sizes. Timeout.Attempt is kept in real time, because
 // the author's function takes real time. A step's own waiting is not skipped either. Test those on an embedded server
 // (package devserver).
 package flowtest

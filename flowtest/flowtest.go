@@ -16,6 +16,7 @@ import (
 	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 	"github.com/stepwell-flows/stepwell/workflows"
@@ -35,11 +36,16 @@ type Options struct {
 	Limits *workflows.Limits
 	// Step makes [Resume] run this step and all that follows it again, with changed Params if there are any.
 	Step string
+	// Classify is the worker's rule for the classes of errors, see stepwell.WorkerOptions. Defaults to none.
+	Classify func(error) policies.Class
 	// Random draws jitter from [0,1). Defaults to always 0.5, so that delays are the same in every run of the test.
 	Random func() float64
 	// Prepare is called with the environment before the run, to cancel it at a time, to listen to its activities or to
 	// stand in for them. Defaults to nothing.
 	Prepare func(*testsuite.TestWorkflowEnvironment)
+
+	// workers are those that EveryCrash kills.
+	workers *workers
 }
 
 // Run runs f to its end and returns the run as it was recorded. A flow that does not pass its Check, or parameters that are
@@ -113,7 +119,7 @@ func run(t testing.TB, f *flow.Flow, o Options, doc records.Run, at *records.Cur
 	if err != nil {
 		t.Fatalf("read the run back: %v", err)
 	}
-	if r.Status == runs.Unknown {
+	if r.Status == runs.Unknown && o.workers == nil {
 		t.Fatalf("flow %q ended without saying how: %v", f.Name(), ended)
 	}
 	return r
@@ -132,7 +138,11 @@ func execute(t testing.TB, f *flow.Flow, o Options, in workflows.Input, at time.
 	// The default, 3 s, is for workflows that hang; a step may take its time.
 	env.SetTestTimeout(patience(t))
 	workflows.Register(env, f.Name())
-	activities.New(o.Store, activities.Options{Worker: "test", Random: o.Random, Now: env.Now}, f).Register(env)
+	if o.workers != nil {
+		o.workers.register(env)
+	} else {
+		activities.New(o.Store, activities.Options{Worker: "test", Random: o.Random, Now: env.Now, Classify: o.Classify, InProcess: true}, f).Register(env)
+	}
 	if o.Prepare != nil {
 		o.Prepare(env)
 	}

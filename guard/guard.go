@@ -1,9 +1,31 @@
 // Package guard protects the services that steps call, and those who call them: circuit breakers, budgets for retries and
 // throttles, one of each for a dependency, shared by all workers.
+//
+// A step that names a [policies.Dependency] is guarded as a whole by the worker. A client asks for each call:
+//
+//	d := guard.From(ctx).Dependency(policies.Dependency{Name: "model", Breaker: policies.Breaker{Failures: 5}})
+//	call, err := d.Begin(false)
+//	if err != nil {
+//		return err // the task waits in its workflow and uses no attempt
+//	}
+//	err = send()
+//	call.End(policies.Classify(err))
+//
+// # How workers share
+//
+// Each process decides by itself, at once, with what it knows. It reports what happened through its [Sharer], about once a second
+// while there is something to tell and at once when a breaker opens or closes, and learns what all know together. Two things
+// are lent instead of told: the place of the one call that probes an open breaker, and retries of a budget; a process waits up to
+// 300 ms for those. Without a Sharer, or while it does not answer, a process goes by what itself has seen, and reports later.
 package guard
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"maps"
+	mathrand "math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/policies"
@@ -15,13 +37,45 @@ type Options struct {
 	Now func() time.Time
 	// Random draws from [0,1). Defaults to math/rand/v2.
 	Random func() float64
+	// Sharer connects the process with the others. Nil: it goes by what itself has seen.
+	Sharer Sharer
+	// Ask asks another process in place of this one, which then knows nothing by itself: see [Desk]. Defaults to nil.
+	Ask func(Question) Reply
+	// Worker names the process for people. A suffix makes it unique.
+	Worker string
+}
+
+// Sharer takes a process's reports to where those of all processes come together. It must be safe for concurrent use. A report is
+// given again, with the same Seq, when there was an error: it may have arrived.
+type Sharer interface {
+	Share(ctx context.Context, r Report) (Answer, error)
 }
 
 // Registry is what a process knows of dependencies. It is safe for concurrent use. Make one with [New].
-type Registry struct{}
+type Registry struct {
+	options Options
+
+	mu   sync.Mutex
+	all  map[string]*Dependency
+	more int // how many there may be until idle ones are looked for
+}
 
 // New returns a registry.
-func New(o Options) *Registry { return &Registry{} }
+func New(o Options) *Registry {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Random == nil {
+		o.Random = mathrand.Float64
+	}
+	var suffix [3]byte
+	_, _ = rand.Read(suffix[:]) // it never fails
+	if o.Worker == "" {
+		o.Worker = "worker"
+	}
+	o.Worker += "#" + hex.EncodeToString(suffix[:])
+	return &Registry{options: o, all: map[string]*Dependency{}, more: 100}
+}
 
 type contextKey struct{}
 
@@ -40,25 +94,39 @@ func From(ctx context.Context) *Registry {
 	return local
 }
 
-// Dependency is what guards one service. It is safe for concurrent use.
-type Dependency struct{}
-
 // Dependency returns the guard of a service. Where settings differ, those that were given last hold.
-func (r *Registry) Dependency(d policies.Dependency) *Dependency { return &Dependency{} }
+func (r *Registry) Dependency(d policies.Dependency) *Dependency {
+	return r.get(DependencyKey(d.Name), d)
+}
 
 // Run returns the guard that keeps the budget of a run.
-func (r *Registry) Run(flow, run string, b policies.Budget) *Dependency { return &Dependency{} }
+func (r *Registry) Run(flow, run string, b policies.Budget) *Dependency {
+	return r.get(RunKey(flow, run), policies.Dependency{Budget: b})
+}
 
-// Begin asks whether a call may be made. It must be followed by the End of what it returns. Retry says that the call repeats one
-// that failed. An error says why not, and when to ask again: it has class Transient and is marked with a [policies.Deferral].
-func (d *Dependency) Begin(retry bool) (*Call, error) { return &Call{}, nil }
+// DependencyKey is the key of a service.
+func DependencyKey(name string) string { return "dependency/" + name }
 
-// AllowRetry asks whether a call that failed may be repeated. An error has class OverBudget.
-func (d *Dependency) AllowRetry() error { return nil }
+// RunKey is the key of a run's budget.
+func RunKey(flow, run string) string { return "budget/" + flow + "/" + run }
 
-// Call is a call that was let through.
-type Call struct{}
+// idle is how long after its last use a dependency is kept, or for twice the longest of its windows. The budgets of runs come and
+// go with them.
+const idle = 10 * time.Minute
 
-// End tells how the call ended: nil is a success. Failures that say nothing about the service, such as an invalid input, are
-// successes, too: it answered.
-func (c *Call) End(f *policies.Failure) {}
+func (r *Registry) get(key string, settings policies.Dependency) *Dependency {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	d, ok := r.all[key]
+	if !ok {
+		if len(r.all) >= r.more {
+			now := r.options.Now()
+			maps.DeleteFunc(r.all, func(_ string, d *Dependency) bool { return d.forgettable(now) })
+			r.more = max(100, 2*len(r.all))
+		}
+		d = &Dependency{registry: r, key: key, sharing: sharing{resets: -1}}
+		r.all[key] = d
+	}
+	d.use(settings.WithDefaults())
+	return d
+}

@@ -26,7 +26,7 @@ const (
 	Invalid Class = "Invalid"
 	// Denied means that credentials or rights are missing. Never tried again.
 	Denied Class = "Denied"
-	// Permanent means that the author's code said that it is over. Never tried again.
+	// Permanent means that the author's code said that it is over, or that the error is known to stay. Never tried again.
 	Permanent Class = "Permanent"
 	// Bug means that the code panicked. Tried again.
 	Bug Class = "Bug"

@@ -1,13 +1,11 @@
 package policies
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"reflect"
-	"syscall"
+	"slices"
 	"time"
 )
 
@@ -54,10 +52,15 @@ func (e *retryAfterError) Unwrap() error { return e.error }
 //   - an application error of Temporal's SDK: the class it is typed with (Cancelled and Lost, which
 //     speak of another run, aside), else Permanent if it is non-retryable; a timeout error of the
 //     SDK: Timeout
-//   - a wait asked for with [WithRetryAfter]: RateLimited
+//   - what the author's own rules say, see [Classifier] and [ClassifyWith]
+//   - a wait asked for with [WithRetryAfter], by an [HTTPError] or in a gRPC status: RateLimited
 //   - context.DeadlineExceeded: Timeout
-//   - a network error, a timeout of one, a connection that broke: Transient
+//   - what the error of a service, a database, TLS, the network or the operating system is known to
+//     mean; the table is docs/failures.md
 //   - anything else: Unknown
+//
+// A known error counts wherever it is in the chain. Among joined errors one that is never tried again
+// wins, then a timeout, then the first.
 //
 // A context.Canceled is Unknown on purpose, and so is the SDK's canceled error: the step may have
 // cancelled a context of its own, as errgroup does, or waited for somebody else's run. Whoever
@@ -65,7 +68,11 @@ func (e *retryAfterError) Unwrap() error { return e.error }
 // Cancelled.
 //
 // Classify outlives errors whose own methods panic, such as a nil pointer in an error: class Bug.
-func Classify(err error) (f *Failure) {
+func Classify(err error) *Failure { return ClassifyWith(err) }
+
+// ClassifyWith is Classify with rules of one's own, which are asked in order where Classify's text
+// says so. "" means that a rule has no opinion, and so does a panic in it. Nil rules are left out.
+func ClassifyWith(err error, rules ...func(error) Class) (f *Failure) {
 	if err == nil {
 		return nil
 	}
@@ -92,11 +99,11 @@ func Classify(err error) (f *Failure) {
 	if asked := retryAfterOf(err); asked > 0 {
 		f.RetryAfter = asked
 	}
-	f.Class = classOf(err, f)
+	f.Class = classOf(err, f, rules)
 	return f
 }
 
-func classOf(err error, f *Failure) Class {
+func classOf(err error, f *Failure, rules []func(error) Class) Class {
 	if c := marked(err); c != "" {
 		if !c.known() {
 			return Unknown
@@ -106,15 +113,19 @@ func classOf(err error, f *Failure) Class {
 	if f.Class.known() {
 		return f.Class
 	}
-	switch {
-	case f.RetryAfter > 0:
-		return RateLimited
-	case errors.Is(err, context.DeadlineExceeded):
-		return TimedOut
-	case transient(err):
-		return Transient
+	for _, rule := range rules {
+		switch c := opinion(rule, err); {
+		case c == "":
+		case !c.known(), c == Lost, c == Cancelled: // those two speak of the attempt and the run, not of an error
+			return Unknown
+		default:
+			return c
+		}
 	}
-	return Unknown
+	if f.RetryAfter > 0 {
+		return RateLimited
+	}
+	return or(builtin(err), Unknown)
 }
 
 // marked returns the class that WithClass put on the error, "" for none. Along a chain the outer
@@ -173,29 +184,19 @@ func each(err error, visit func(error) bool) bool {
 func retryAfterOf(err error) time.Duration {
 	var asked time.Duration
 	each(err, func(e error) bool {
-		if m, ok := e.(*retryAfterError); ok {
-			asked = max(asked, m.after)
+		switch e := e.(type) {
+		case *retryAfterError:
+			asked = max(asked, e.after)
+		case *HTTPError:
+			if e != nil {
+				asked = max(asked, e.RetryAfter)
+			}
+		default:
+			asked = max(asked, askedByStatus(e))
 		}
 		return true
 	})
 	return asked
-}
-
-// transient reports whether the error is one of those that pass by themselves.
-func transient(err error) bool {
-	var (
-		slow interface{ Timeout() bool } // net.Error, os.ErrDeadlineExceeded
-		op   *net.OpError
-	)
-	if errors.As(err, &slow) && slow.Timeout() || errors.As(err, &op) {
-		return true
-	}
-	for _, target := range []error{syscall.ECONNREFUSED, syscall.ECONNRESET, syscall.ECONNABORTED, syscall.EPIPE, io.ErrUnexpectedEOF} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
 }
 
 // wrappers are types that only add text, a mark or a list; they say nothing about the failure.
@@ -205,6 +206,7 @@ var wrappers = []reflect.Type{
 	reflect.TypeOf(errors.Join(io.EOF)),
 	reflect.TypeFor[*classError](),
 	reflect.TypeFor[*retryAfterError](),
+	reflect.TypeFor[*deferralError](),
 }
 
 // typeOf is the name of the outermost type in the chain that is not a wrapper.
@@ -228,6 +230,9 @@ func hasType(err error, name string) (found bool) {
 	defer func() { _ = recover() }()
 	each(err, func(e error) bool {
 		found = typeName(e) == name
+		if p, ok := e.(*portedError); ok {
+			found = slices.Contains(p.types, name)
+		}
 		return !found
 	})
 	return found

@@ -107,7 +107,7 @@ func TestClassify(t *testing.T) {
 		{"end of file", io.EOF, want{Class: policies.Unknown, Message: "EOF"}},
 		{"dial", &url.Error{Op: "Get", URL: "u", Err: &net.OpError{Op: "dial", Net: "tcp", Err: boom}}, want{Class: policies.Transient, Type: "Error", Message: `Get "u": dial tcp: boom`}},
 		{"slow name server", &net.DNSError{Err: "i/o timeout", Name: "x", IsTimeout: true}, want{Class: policies.Transient, Type: "DNSError", Message: "lookup x: i/o timeout"}},
-		{"unknown host", &net.DNSError{Err: "no such host", Name: "x", IsNotFound: true}, want{Class: policies.Unknown, Type: "DNSError", Message: "lookup x: no such host"}},
+		{"unknown host", &net.DNSError{Err: "no such host", Name: "x", IsNotFound: true}, want{Class: policies.Transient, Type: "DNSError", Message: "lookup x: no such host"}},
 		{"deadline of a connection", os.ErrDeadlineExceeded, want{Class: policies.Transient, Type: "DeadlineExceededError", Message: "i/o timeout"}},
 		{"an error that says it is a timeout", wrap(timeoutError{true}), want{Class: policies.Transient, Type: "timeoutError", Message: "load: slow"}},
 		{"one that says it is none", wrap(timeoutError{false}), want{Class: policies.Unknown, Type: "timeoutError", Message: "load: slow"}},

@@ -88,6 +88,15 @@ func (s Spec) backoff(n int) time.Duration {
 	return max(min(wait, s.MaximumInterval), 0)
 }
 
+// asked is a wait that an error asked for, cut to MaximumRetryAfter, and its reason.
+func (s Spec) asked(wait time.Duration) (time.Duration, string) {
+	reason := fmt.Sprintf("asked for %s by the error", short(wait))
+	if most := or(s.MaximumRetryAfter, defaultRetryAfter); wait > most {
+		return most, fmt.Sprintf("%s, cut to %s (MaximumRetryAfter)", reason, short(most))
+	}
+	return wait, reason
+}
+
 // delay draws the wait after code failure n and says how it came about.
 //
 // The formulas are those of "Exponential Backoff And Jitter" (see [Jitter]). A wait that the error
@@ -103,16 +112,17 @@ func (s Spec) delay(n int, asked time.Duration, random func() float64) (time.Dur
 	}
 	wait := s.backoff(n)
 	if asked > 0 {
+		asked, reason := s.asked(asked)
 		spread := min(wait, asked)
 		switch s.Jitter {
 		case NoJitter:
-			return asked, fmt.Sprintf("asked for %s by the error", short(asked))
+			return asked, reason
 		case EqualJitter:
 			spread /= 2
 		case FullJitter:
 		}
 		drawn := draw(spread)
-		return plus(asked, drawn), fmt.Sprintf("asked for %s by the error, %s jitter added %s", short(asked), s.Jitter, short(drawn))
+		return plus(asked, drawn), fmt.Sprintf("%s, %s jitter added %s", reason, s.Jitter, short(drawn))
 	}
 
 	kind := "exponential"

@@ -77,6 +77,10 @@ func TestDecide(t *testing.T) {
 			again(1500*time.Millisecond, "asked for 1s by the error, full jitter added 500ms")},
 		{"asked, equal jitter", with(func(r *policies.Retry) { r.Jitter = policies.EqualJitter }), policies.WithRetryAfter(boom, 10*time.Second), 2,
 			again(11*time.Second, "asked for 10s by the error, equal jitter added 1s")},
+		{"asked for more than MaximumRetryAfter", four, policies.WithRetryAfter(boom, 24*time.Hour), 2,
+			again(time.Hour+2*time.Second, "asked for 24h by the error, cut to 1h (MaximumRetryAfter), full jitter added 2s")},
+		{"asked for more than a MaximumRetryAfter of one's own", with(func(r *policies.Retry) { r.Jitter, r.MaximumRetryAfter = policies.NoJitter, time.Minute }), policies.WithRetryAfter(boom, time.Hour), 1,
+			again(time.Minute, "asked for 1h by the error, cut to 1m (MaximumRetryAfter)")},
 		{"asked for nothing", four, policies.WithRetryAfter(boom, 0), 1, again(time.Second, "exponential 2s, full jitter drew 1s")},
 		{"asked for less than nothing", four, policies.WithRetryAfter(boom, -time.Hour), 1, again(time.Second, "exponential 2s, full jitter drew 1s")},
 		{"asked too late", four, policies.WithRetryAfter(boom, time.Hour), 4, final("attempts spent (4 of 4)")},
@@ -223,6 +227,7 @@ func TestDelayBounds(t *testing.T) {
 			InitialInterval:    anyDuration().Draw(t, "InitialInterval"),
 			BackoffCoefficient: rapid.Float64().Draw(t, "BackoffCoefficient"),
 			MaximumInterval:    anyDuration().Draw(t, "MaximumInterval"),
+			MaximumRetryAfter:  max(anyDuration().Draw(t, "MaximumRetryAfter"), 0),
 		}
 		n := rapid.IntRange(-5, math.MaxInt-1).Draw(t, "n")
 		asked := anyDuration().Draw(t, "asked")
@@ -247,6 +252,11 @@ func TestDelayBounds(t *testing.T) {
 		}
 		if asked <= 0 {
 			return
+		}
+		if most := spec.MaximumRetryAfter; most == 0 { // as in a plan of before this field
+			asked = min(asked, time.Hour)
+		} else {
+			asked = min(asked, most)
 		}
 		if d := delay(policies.NoJitter, asked); d != asked {
 			t.Fatalf("asked for %v, waits %v", asked, d)

@@ -67,7 +67,14 @@ func (s Spec) Defers(f *Failure, err error, retryIf func(error) bool, codeFailur
 	if d, marked := DeferralOf(err, nil); marked {
 		return d, true
 	}
-	d, asked := DeferralOf(err, f)
+	if f == nil {
+		return Deferral{}, false
+	}
+	within := *f
+	wait, reason := s.asked(f.RetryAfter)
+	within.RetryAfter = wait
+	d, asked := DeferralOf(err, &within)
+	d.Reason = reason
 	if !asked || s.MaximumAttempts <= 1 || !s.Decide(f, err, retryIf, min(codeFailures+1, s.MaximumAttempts-1), nil).Retry {
 		return Deferral{}, false
 	}

@@ -24,7 +24,9 @@
 // [Classify] gives every error a [Class]. Permanent, Invalid, Denied and Cancelled failures are
 // never tried again; the others are, as long as attempts are left. Authors mark errors with
 // flow.Fail, flow.Transient and flow.RetryAfter, or with [WithClass] and [WithRetryAfter]; marks
-// are found through any wrapping that has Unwrap.
+// are found through any wrapping that has Unwrap. Errors of HTTP (see [CheckResponse]), gRPC, AWS,
+// databases, TLS, DNS, connections and the operating system are known by themselves; the table is
+// docs/failures.md. A step adds a rule of its own with [Classifier].
 //
 // # Temporal
 //

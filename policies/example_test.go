@@ -156,3 +156,18 @@ func ExampleSpec_Validate() {
 	// retry: BackoffCoefficient is 0.5 (use 1 for equal waits, 2 for doubling ones)
 	// timeout: Attempt 1h0m0s is longer than Total 1m0s, which covers all attempts (make Total longer)
 }
+
+// Four attempts of a minute each, while one in ten attempts fails.
+func ExampleExplain() {
+	s := policies.NewSpec(&policies.Retry{MaximumAttempts: 4, InitialInterval: 2 * time.Second}, &policies.Timeout{Attempt: time.Minute}, nil)
+	e, err := policies.Explain(s, policies.Assumptions{FailureRate: 0.1, AttemptTime: 200 * time.Millisecond})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Printf("%.2f%% succeed, 95%% of all within %s, none takes more than %s\n", 100*e.Success, e.P95.Round(10*time.Millisecond), e.Worst)
+	fmt.Printf("while everything fails there are %d calls of one\n", e.Load.Stacked)
+	// Output:
+	// 99.99% succeed, 95% of all within 1.5s, none takes more than 4m14s
+	// while everything fails there are 4 calls of one
+}

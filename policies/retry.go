@@ -16,7 +16,7 @@ import (
 //	min(MaximumInterval, InitialInterval × BackoffCoefficient^(n-1))
 //
 // and then Jitter draws from it. A wait that the error asked for (see [WithRetryAfter]) replaces
-// it and may be longer than MaximumInterval.
+// it and may be longer than MaximumInterval, up to MaximumRetryAfter.
 //
 // A Retry is copied when the step is defined; changing it later has no effect.
 type Retry struct {
@@ -33,6 +33,9 @@ type Retry struct {
 	// Jitter draws the wait, so that tasks that failed together do not come back together.
 	// The zero value is FullJitter.
 	Jitter Jitter
+	// MaximumRetryAfter is the longest wait that an error may ask for; a longer one is cut to it.
+	// Zero means one hour.
+	MaximumRetryAfter time.Duration
 	// NonRetryable names failures that are not tried again: class names ("Timeout", "Bug") and Go
 	// types of errors without package and pointers ("NotFoundError"), anywhere in the error's chain.
 	NonRetryable []string
@@ -56,6 +59,7 @@ const (
 	defaultInterval    = time.Second
 	defaultCoefficient = 2
 	defaultMaximum     = 100 // times InitialInterval
+	defaultRetryAfter  = time.Hour
 	defaultLost        = 5
 )
 

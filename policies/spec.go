@@ -20,6 +20,7 @@ type Spec struct {
 	BackoffCoefficient float64       `json:"backoff_coefficient"`
 	MaximumInterval    time.Duration `json:"-"`
 	Jitter             Jitter        `json:"jitter"`
+	MaximumRetryAfter  time.Duration `json:"-"`
 	NonRetryable       []string      `json:"non_retryable,omitempty"`
 	Lost               int           `json:"lost"`
 	// HasRetryIf says that the step has a Retry.RetryIf function.
@@ -61,6 +62,7 @@ func NewSpec(r *Retry, t *Timeout, c *CatchPolicy) Spec {
 		BackoffCoefficient: or(r.BackoffCoefficient, defaultCoefficient),
 		MaximumInterval:    r.MaximumInterval,
 		Jitter:             r.Jitter,
+		MaximumRetryAfter:  or(r.MaximumRetryAfter, defaultRetryAfter),
 		NonRetryable:       append([]string(nil), r.NonRetryable...), // nil when empty, as after JSON
 		Lost:               max(or(r.Lost, defaultLost), 0),
 		HasRetryIf:         r.RetryIf != nil,
@@ -110,6 +112,7 @@ func idleFields(r *Retry) []string {
 		{"BackoffCoefficient", r.BackoffCoefficient != 0},
 		{"MaximumInterval", r.MaximumInterval != 0},
 		{"Jitter", r.Jitter != 0},
+		{"MaximumRetryAfter", r.MaximumRetryAfter != 0},
 		{"NonRetryable", len(r.NonRetryable) > 0},
 		{"RetryIf", r.RetryIf != nil},
 	} {
@@ -142,6 +145,7 @@ func (s Spec) Validate() error {
 	if int(s.Jitter) >= len(jitterNames) {
 		bad("retry: %s is not a jitter (use FullJitter, EqualJitter or NoJitter)", s.Jitter)
 	}
+	checkDuration(bad, "retry: MaximumRetryAfter", s.MaximumRetryAfter)
 	for _, name := range s.NonRetryable {
 		pkg, typ, qualified := strings.Cut(name, ".")
 		switch {
@@ -211,11 +215,17 @@ type specJSON struct {
 	plainSpec
 	InitialInterval duration `json:"initial_interval"`
 	MaximumInterval duration `json:"maximum_interval"`
+	// Left out if it is the default: plans of before this field have none.
+	MaximumRetryAfter duration `json:"maximum_retry_after,omitzero"`
 }
 
 // MarshalJSON writes durations as text, such as "2m0s".
 func (s Spec) MarshalJSON() ([]byte, error) {
-	return json.Marshal(specJSON{plainSpec(s), duration(s.InitialInterval), duration(s.MaximumInterval)})
+	out := specJSON{plainSpec: plainSpec(s), InitialInterval: duration(s.InitialInterval), MaximumInterval: duration(s.MaximumInterval)}
+	if s.MaximumRetryAfter != defaultRetryAfter {
+		out.MaximumRetryAfter = duration(s.MaximumRetryAfter)
+	}
+	return json.Marshal(out)
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
@@ -226,5 +236,6 @@ func (s *Spec) UnmarshalJSON(b []byte) error {
 	}
 	*s = Spec(in.plainSpec)
 	s.InitialInterval, s.MaximumInterval = time.Duration(in.InitialInterval), time.Duration(in.MaximumInterval)
+	s.MaximumRetryAfter = or(time.Duration(in.MaximumRetryAfter), defaultRetryAfter)
 	return nil
 }

@@ -18,7 +18,7 @@ import (
 func TestNewSpecDefaults(t *testing.T) {
 	t.Parallel()
 	defaults := policies.Spec{
-		MaximumAttempts: 1, InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 100 * time.Second, Lost: 5,
+		MaximumAttempts: 1, InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 100 * time.Second, MaximumRetryAfter: time.Hour, Lost: 5,
 	}
 	with := func(change func(*policies.Spec)) policies.Spec {
 		s := defaults
@@ -38,10 +38,10 @@ func TestNewSpecDefaults(t *testing.T) {
 		{name: "zero retry", retry: &policies.Retry{}, want: defaults},
 		{name: "everything", retry: &policies.Retry{
 			MaximumAttempts: 3, InitialInterval: time.Minute, BackoffCoefficient: 1.5, MaximumInterval: time.Hour,
-			Jitter: policies.NoJitter, NonRetryable: []string{"Bug"}, RetryIf: func(error) bool { return true }, Lost: 7,
+			Jitter: policies.NoJitter, MaximumRetryAfter: 2 * time.Hour, NonRetryable: []string{"Bug"}, RetryIf: func(error) bool { return true }, Lost: 7,
 		}, timeout: &policies.Timeout{Attempt: 1, Total: 2, Queue: 3, Heartbeat: 4}, catch: &catch, want: policies.Spec{
 			MaximumAttempts: 3, InitialInterval: time.Minute, BackoffCoefficient: 1.5, MaximumInterval: time.Hour,
-			Jitter: policies.NoJitter, NonRetryable: []string{"Bug"}, HasRetryIf: true, Lost: 7,
+			Jitter: policies.NoJitter, MaximumRetryAfter: 2 * time.Hour, NonRetryable: []string{"Bug"}, HasRetryIf: true, Lost: 7,
 			Timeout: policies.Timeout{Attempt: 1, Total: 2, Queue: 3, Heartbeat: 4}, Catch: true,
 		}},
 		{name: "maximum interval follows the first", retry: &policies.Retry{MaximumAttempts: 2, InitialInterval: 3 * time.Second}, want: with(func(s *policies.Spec) {
@@ -88,8 +88,8 @@ func TestValidate(t *testing.T) {
 		{name: "sound", retry: policies.Retry{MaximumAttempts: 3, InitialInterval: s, NonRetryable: []string{"Bug", "timeout", "KeyError", "Err[github.com/x/y.Z]"}},
 			timeout: &policies.Timeout{Attempt: s, Total: 10 * s, Queue: 10 * s, Heartbeat: 10 * s}},
 		{name: "attempts", retry: policies.Retry{MaximumAttempts: -1}, want: []string{"retry: MaximumAttempts is -1 (use 1 or more, the first try included)"}},
-		{name: "idle fields", retry: policies.Retry{InitialInterval: s, BackoffCoefficient: 2, MaximumInterval: s, Jitter: policies.NoJitter, NonRetryable: []string{"Bug"}, RetryIf: func(error) bool { return true }},
-			want: []string{"retry sets InitialInterval, BackoffCoefficient, MaximumInterval, Jitter, NonRetryable, RetryIf but not MaximumAttempts, so there is one attempt only (set MaximumAttempts, the first try included)"}},
+		{name: "idle fields", retry: policies.Retry{InitialInterval: s, BackoffCoefficient: 2, MaximumInterval: s, Jitter: policies.NoJitter, MaximumRetryAfter: s, NonRetryable: []string{"Bug"}, RetryIf: func(error) bool { return true }},
+			want: []string{"retry sets InitialInterval, BackoffCoefficient, MaximumInterval, Jitter, MaximumRetryAfter, NonRetryable, RetryIf but not MaximumAttempts, so there is one attempt only (set MaximumAttempts, the first try included)"}},
 		{name: "lost alone is not idle", retry: policies.Retry{Lost: 3}},
 		{name: "negative wait", retry: policies.Retry{MaximumAttempts: 2, InitialInterval: -s}, want: []string{"retry: InitialInterval is -1s (durations cannot be negative)"}},
 		{name: "wait without a unit", retry: policies.Retry{MaximumAttempts: 2, InitialInterval: 2}, want: []string{"retry: InitialInterval is 2ns (a number needs a unit, such as 2*time.Second)"}},
@@ -102,6 +102,7 @@ func TestValidate(t *testing.T) {
 		{name: "no number", retry: policies.Retry{MaximumAttempts: 2, BackoffCoefficient: math.NaN()}, want: []string{"retry: BackoffCoefficient is NaN (use 1 for equal waits, 2 for doubling ones)"}},
 		{name: "infinite", retry: policies.Retry{MaximumAttempts: 2, BackoffCoefficient: math.Inf(1)}, want: []string{"retry: BackoffCoefficient is +Inf (use 1 for equal waits, 2 for doubling ones)"}},
 		{name: "jitter", retry: policies.Retry{MaximumAttempts: 2, Jitter: 9}, want: []string{"retry: Jitter(9) is not a jitter (use FullJitter, EqualJitter or NoJitter)"}},
+		{name: "longest wait that is asked for", retry: policies.Retry{MaximumAttempts: 2, MaximumRetryAfter: -s}, want: []string{"retry: MaximumRetryAfter is -1s (durations cannot be negative)"}},
 		{name: "names", retry: policies.Retry{MaximumAttempts: 2, NonRetryable: []string{"", " Bug", "*KeyError", "json.SyntaxError", "lost"}}, want: []string{
 			`retry: NonRetryable has the name "" (use a class or the Go type of an error)`,
 			`retry: NonRetryable has the name " Bug" (use a class or the Go type of an error)`,
@@ -152,6 +153,7 @@ func anySpec() *rapid.Generator[policies.Spec] {
 			BackoffCoefficient: rapid.Float64().Draw(t, "BackoffCoefficient"),
 			MaximumInterval:    anyDuration().Draw(t, "MaximumInterval"),
 			Jitter:             rapid.SampledFrom([]policies.Jitter{policies.FullJitter, policies.EqualJitter, policies.NoJitter}).Draw(t, "Jitter"),
+			MaximumRetryAfter:  anyDuration().Filter(func(d time.Duration) bool { return d != 0 }).Draw(t, "MaximumRetryAfter"),
 			NonRetryable:       slices.Clip(rapid.SliceOfN(rapid.String(), 1, 3).Draw(t, "NonRetryable")),
 			Lost:               rapid.Int().Draw(t, "Lost"),
 			HasRetryIf:         rapid.Bool().Draw(t, "HasRetryIf"),
@@ -187,8 +189,8 @@ func TestSpecJSON(t *testing.T) {
 		{"defaults", `{"maximum_attempts":1,"backoff_coefficient":2,"jitter":"full","lost":5,"initial_interval":"1s","maximum_interval":"1m40s"}`,
 			policies.NewSpec(nil, nil, nil)},
 		{"everything", `{"maximum_attempts":3,"backoff_coefficient":1.5,"jitter":"equal","non_retryable":["Bug"],"lost":0,"has_retry_if":true,` +
-			`"timeout":{"attempt":"1s","total":"2m0s","queue":"3h0m0s","heartbeat":"4ms"},"catch":true,"initial_interval":"2s","maximum_interval":"1m0s"}`,
-			policies.Spec{MaximumAttempts: 3, InitialInterval: 2 * time.Second, BackoffCoefficient: 1.5, MaximumInterval: time.Minute, Jitter: policies.EqualJitter,
+			`"timeout":{"attempt":"1s","total":"2m0s","queue":"3h0m0s","heartbeat":"4ms"},"catch":true,"initial_interval":"2s","maximum_interval":"1m0s","maximum_retry_after":"5m0s"}`,
+			policies.Spec{MaximumAttempts: 3, InitialInterval: 2 * time.Second, BackoffCoefficient: 1.5, MaximumInterval: time.Minute, Jitter: policies.EqualJitter, MaximumRetryAfter: 5 * time.Minute,
 				NonRetryable: []string{"Bug"}, HasRetryIf: true, Catch: true,
 				Timeout: policies.Timeout{Attempt: time.Second, Total: 2 * time.Minute, Queue: 3 * time.Hour, Heartbeat: 4 * time.Millisecond}}},
 	} {

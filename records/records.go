@@ -90,6 +90,16 @@ type Task struct {
 	Failure *policies.Failure `json:"failure,omitempty"`
 	// Ahead is what was decided about the shapes that follow.
 	Ahead flow.Ahead `json:"ahead,omitempty"`
+	// Usage is what the attempt's own process used, nil if it had none.
+	Usage *Usage `json:"usage,omitempty"`
+}
+
+// Usage is what the process of an isolated step, or a command, used, together with what it started.
+type Usage struct {
+	// PeakMemory is the most memory that was seen in use at a time, in bytes.
+	PeakMemory int64 `json:"peak_memory"`
+	// CPU is the time of processors.
+	CPU time.Duration `json:"cpu_ns"`
 }
 
 // Ref points at a task's record. The digest is of the record's content, so a damaged record is noticed.
@@ -125,6 +135,8 @@ type Attempt struct {
 	Rung int `json:"rung,omitempty"`
 	// LogBytes is how long the attempt's log was at its end.
 	LogBytes int64 `json:"log_bytes,omitempty"`
+	// Usage is what the attempt's own process used, nil if it had none.
+	Usage *Usage `json:"usage,omitempty"`
 }
 
 // Status is the state of a run.

@@ -302,6 +302,7 @@ func (t *Task) Attempts(ctx context.Context) ([]Attempt, error) {
 		ledger = slices.DeleteFunc(ledger, func(a records.Attempt) bool { return a.Attempt >= t.Record.Attempt })
 		ledger = append(ledger, records.Attempt{
 			Attempt: t.Record.Attempt, Outcome: t.Record.Outcome, Worker: t.Record.Worker, Started: t.Record.Started, Ended: t.Record.Ended,
+			Usage: t.Record.Usage,
 		})
 	}
 	out := make([]Attempt, len(ledger))

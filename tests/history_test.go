@@ -87,7 +87,8 @@ func replay(t *testing.T, name string, h *historypb.History) {
 	workflowType := h.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetWorkflowType().GetName()
 	r := worker.NewWorkflowReplayer()
 	workflows.RegisterLimit(r)
-	if workflowType != activities.LimitType {
+	workflows.RegisterDependency(r)
+	if workflowType != activities.LimitType && workflowType != activities.DependencyType {
 		workflows.Register(r, strings.TrimSuffix(workflowType, ".shard"))
 	}
 	require.NoError(t, r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), h), name)

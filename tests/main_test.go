@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -29,7 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testserver.Main(m, stepwell.App{Flows: append(examples.Flows(), programFlows()...), Dev: devserver.Start})
+	testserver.Main(m, stepwell.App{Flows: slices.Concat(examples.Flows(), programFlows(), isolatedFlows()), Dev: devserver.Start})
 }
 
 // rig is a store, a task queue of its own on the shared server, and a worker in this process.

@@ -34,7 +34,8 @@ func TestSavedHistoriesReplay(t *testing.T) {
 			name := history.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetWorkflowType().GetName()
 			r := worker.NewWorkflowReplayer()
 			workflows.RegisterLimit(r)
-			if name != activities.LimitType {
+			workflows.RegisterDependency(r)
+			if name != activities.LimitType && name != activities.DependencyType {
 				workflows.Register(r, strings.TrimSuffix(name, ".shard"))
 			}
 			require.NoError(t, r.ReplayWorkflowHistory(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history))

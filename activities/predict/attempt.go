@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/stepwell-flows/stepwell/flow"
-	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
@@ -21,9 +20,11 @@ type tried struct {
 	heading  heading
 	latency  time.Duration
 	refused  bool // by the guard: nothing was sent
+	unsent   bool // for want of budget
 	hedged   bool // it was sent twice
 	deferred bool
 	entry    *entry // of a batch
+	items    int    // of a chunk
 }
 
 func newRequestID() string { return rand.Text() }
@@ -35,17 +36,11 @@ func (c *Client) attempt(ctx context.Context, h heading, n int, left time.Durati
 		t.err, t.failure = err, policies.Classify(err)
 		return t
 	}
-	select {
-	case c.slots <- struct{}{}:
-	case <-ctx.Done():
-		return fail(context.Cause(ctx))
+	leave, err := c.room(ctx)
+	if err != nil {
+		return fail(err)
 	}
-	defer func() { <-c.slots }()
-	if c.limiter != nil {
-		if err := c.pace(ctx); err != nil {
-			return fail(err)
-		}
-	}
+	defer leave()
 	permit, err := c.begin(ctx, n > 1)
 	if err != nil {
 		t.refused = true
@@ -60,6 +55,23 @@ func (c *Client) attempt(ctx context.Context, h heading, n int, left time.Durati
 	return t
 }
 
+// room waits until another request may be under way.
+func (c *Client) room(ctx context.Context) (leave func(), err error) {
+	select {
+	case c.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	leave = func() { <-c.slots }
+	if c.limiter != nil {
+		if err := c.pace(ctx); err != nil {
+			leave()
+			return nil, err
+		}
+	}
+	return leave, nil
+}
+
 // pace waits until the rate allows another attempt. Unlike the limiter's Wait it does not give up before the context ends.
 func (c *Client) pace(ctx context.Context) error {
 	r := c.limiter.Reserve()
@@ -70,21 +82,17 @@ func (c *Client) pace(ctx context.Context) error {
 	return nil
 }
 
-// permit is a call that the guard let through, nil without a guard.
-type permit struct{ *guard.Call }
-
-func (c *Client) begin(ctx context.Context, retry bool) (permit, error) {
-	if c.o.Dependency.Name == "" {
-		return permit{}, nil
-	}
-	call, err := c.guard(ctx).Begin(retry)
-	return permit{call}, err
+// permit is a call that the guard let through. It is told how the call ended, and what the response is.
+type permit struct {
+	end func(f *policies.Failure, resp any)
 }
 
-func (p permit) end(f *policies.Failure) {
-	if p.Call != nil {
-		p.End(f)
+func (c *Client) begin(ctx context.Context, retry bool) (permit, error) {
+	if !c.guarded() {
+		return permit{func(*policies.Failure, any) {}}, nil
 	}
+	call, err := c.guard(ctx).Begin(retry)
+	return permit{func(f *policies.Failure, _ any) { call.End(f) }}, err
 }
 
 // sending is how one request went.
@@ -103,10 +111,10 @@ func (c *Client) one(ctx context.Context, h heading, n int, hedge bool, p payloa
 	s.answer, s.err = c.transport.send(ctx, p, h, resp)
 	s.failure = policies.Classify(s.err)
 	told := s.failure
-	if s.err != nil && context.Cause(ctx) != nil && ctx.Err() == context.Canceled { //nolint:errorlint // Err returns it as it is
+	if s.err != nil && context.Cause(ctx) != nil && ctx.Err() == context.Canceled {
 		told = &policies.Failure{Class: policies.Cancelled, Message: "nobody waits for the answer any more"} // it says nothing about the service
 	}
-	permit.end(told)
+	permit.end(told, resp)
 	endAttempt(span, s)
 	return s
 }
@@ -171,24 +179,30 @@ func (c *Client) mayHedge(ctx context.Context) (permit, bool) {
 	default:
 		return permit{}, false
 	}
-	if c.o.Dependency.Name != "" {
-		if c.guard(ctx).AllowRetry() == nil {
-			if p, err := c.begin(ctx, true); err == nil {
-				return p, true
-			}
-		}
+	if c.guarded() && c.guard(ctx).AllowRetry() != nil {
 		<-c.slots
 		return permit{}, false
 	}
-	return permit{}, true
+	p, err := c.begin(ctx, true)
+	if err != nil {
+		<-c.slots
+		return permit{}, false
+	}
+	return p, true
 }
 
 // log writes the attempt's line. It tells nothing of what was asked and answered.
 func (t tried) log(ctx context.Context, c *Client, next following) {
-	level, message := slog.LevelInfo, "predicted"
+	level := slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("service", c.name()), slog.Int("call_attempt", t.number), slog.Duration("latency", t.latency),
-		slog.String("key", t.heading.key), slog.String("request_id", t.heading.request),
+		slog.String("request_id", t.heading.request),
+	}
+	if t.heading.key != "" {
+		attrs = append(attrs, slog.String("key", t.heading.key))
+	}
+	if t.items > 0 {
+		attrs = append(attrs, slog.Int("items", t.items))
 	}
 	if t.status != "" {
 		attrs = append(attrs, slog.String("status", t.status))
@@ -200,11 +214,11 @@ func (t tried) log(ctx context.Context, c *Client, next following) {
 		attrs = append(attrs, slog.Bool("hedged", true))
 	}
 	if f := next.failure; f != nil {
-		level, message = slog.LevelWarn, "prediction failed"
+		level = slog.LevelWarn
 		attrs = append(attrs, slog.String("class", string(f.Class)), slog.String("reason", next.reason), slog.String("error", f.Message))
 		if next.again || t.deferred {
 			attrs = append(attrs, slog.Duration("delay", next.delay))
 		}
 	}
-	flow.Log(ctx).LogAttrs(ctx, level, message, attrs...)
+	flow.Log(ctx).LogAttrs(ctx, level, "prediction attempt", attrs...)
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/flow"
@@ -84,7 +85,7 @@ type BatchOptions struct {
 // Batch asks for many items within one step: at most Options.MaxParallel requests at a time, each item tried again on its own by
 // the client's policy, items with the same key sent once. A failed item is a value among the results, never the batch's error.
 //
-// The results so far are kept as checkpoints about every two seconds and at the end, so that the task's next attempt, on whatever
+// The results so far are kept as checkpoints about twice a second and at the end, so that the task's next attempt, on whatever
 // worker and in a resumed run too, only asks for the items that had no success.
 //
 // The error says why the batch stopped before its end: the context's, or one marked with a deferral, because the service asked for
@@ -124,12 +125,15 @@ func Batch[Req, Resp any](ctx context.Context, c *Client, items []Item[Req], o B
 // entry is an item without its type.
 type entry struct {
 	key      string // the idempotency key
+	request  string // the correlation id
 	digest   string // of the request
 	p        payload
 	attempts int
 	first    time.Time // when it was sent for the first time
 	ready    time.Time // when it may be sent
 	finished bool
+	last     error
+	allowed  bool // by the budget, to be sent again
 	resp     any
 	failure  *policies.Failure
 }
@@ -155,7 +159,7 @@ func (b *batch) add(ctx context.Context, key string, req any) (*entry, error) {
 		b.report.Failed[f.Class]++
 		return &entry{failure: f, finished: true}, nil
 	}
-	e := &entry{key: full, digest: digest, p: p}
+	e := &entry{key: full, request: newRequestID(), digest: digest, p: p}
 	b.byKey[full] = e
 	b.entries = append(b.entries, e)
 	return e, nil
@@ -175,8 +179,7 @@ type batch struct {
 	again   waiting  // to be sent again
 	running int
 	results chan []tried
-	hold    time.Time // nothing is sent before
-	parked  bool      // nothing is sent any more in this attempt
+	parked  bool // nothing is sent any more in this attempt
 	wait    policies.Deferral
 	until   time.Time // when the last deferred item may be sent
 	cause   error     // of the deferral
@@ -188,13 +191,9 @@ func (b *batch) chunks(n int) error {
 	if b.chunk == 1 {
 		return nil
 	}
-	t, ok := b.client.transport.(*httpTransport)
-	if !ok {
+	if _, ok := b.client.transport.(*httpTransport); !ok {
 		return policies.WithClass(errors.New("chunks travel over HTTP only (leave Chunk out)"), policies.Permanent)
 	}
-	c := *b.client
-	c.transport = chunkTransport{t}
-	b.client = &c
 	return nil
 }
 
@@ -244,27 +243,33 @@ func (b *batch) dispatch(ctx context.Context) time.Duration {
 	for {
 		now := time.Now()
 		free := b.running < cap(b.client.slots) && !b.parked && ctx.Err() == nil
-		switch due := b.again.due(now); {
+		switch due := b.again.due(now.Add(-b.linger())); {
 		case len(b.fresh) == 0 && b.again.Len() == 0:
 			return -1
 		case !free:
 			return 0
-		case now.Before(b.hold):
-			return b.hold.Sub(now)
 		case due:
-			group := make([]*entry, 0, b.chunk)
+			var group []*entry
 			for len(group) < b.chunk && b.again.due(now) {
 				group = append(group, b.again.pop())
 			}
 			b.send(ctx, group)
-		case len(b.fresh) > 0: // first tries and retries do not share a request: budgets count them apart
+		case len(b.fresh) > 0:
 			n := min(b.chunk, len(b.fresh))
 			b.send(ctx, b.fresh[:n:n])
 			b.fresh = b.fresh[n:]
 		default:
-			return b.again.all[0].ready.Sub(now)
+			return b.again.all[0].ready.Add(b.linger()).Sub(now)
 		}
 	}
+}
+
+// linger is how long an entry that may be sent again waits for others, to share a request.
+func (b *batch) linger() time.Duration {
+	if b.chunk == 1 {
+		return 0
+	}
+	return 50 * time.Millisecond
 }
 
 // send sends some entries in one request.
@@ -283,21 +288,45 @@ func (b *batch) send(ctx context.Context, group []*entry) {
 			return
 		}
 		e := group[0]
-		t := b.client.attempt(ctx, heading{e.key, newRequestID()}, n, b.client.o.Timeout, e.p, b.newResp)
+		if err := e.allow(ctx, b.client); err != nil {
+			b.results <- []tried{e.unsent(err)}
+			return
+		}
+		t := b.client.attempt(ctx, heading{e.key, e.request}, n, b.client.o.Timeout, e.p, b.newResp)
 		t.entry = e
 		b.results <- []tried{t}
 	}()
 }
 
+// allow asks the budget whether an entry may be sent again.
+func (e *entry) allow(ctx context.Context, c *Client) error {
+	if !c.guarded() || e.attempts == 0 || e.allowed {
+		return nil
+	}
+	if err := c.guard(ctx).AllowRetry(); err != nil {
+		return fmt.Errorf("%w: %w", err, e.last)
+	}
+	e.allowed = true // until it is sent: a guard may refuse that
+	return nil
+}
+
+// unsent is how an attempt went that was not made.
+func (e *entry) unsent(err error) tried {
+	return tried{
+		entry: e, number: e.attempts + 1, heading: heading{e.key, e.request}, err: err, failure: policies.Classify(err), unsent: true,
+	}
+}
+
 // settle decides what follows for each entry of a request.
 func (b *batch) settle(ctx context.Context, sent []tried) {
-	if !sent[0].refused {
+	if slices.ContainsFunc(sent, func(t tried) bool { return !t.refused && !t.unsent }) {
 		b.report.Requests++
 	}
 	for i := range sent {
 		t := &sent[i]
 		e := t.entry
-		if !t.refused {
+		if !t.refused && !t.unsent {
+			e.allowed = false
 			e.attempts++
 			b.report.Attempts++
 			if e.attempts > 1 {
@@ -318,10 +347,7 @@ func (b *batch) settle(ctx context.Context, sent []tried) {
 			b.keep(ctx, e)
 		case ctx.Err() != nil: // the caller has stopped; the entry has no end
 		case next.again:
-			e.ready = time.Now().Add(next.delay)
-			if t.refused {
-				b.hold = e.ready
-			}
+			e.ready, e.last = time.Now().Add(next.delay), t.err
 			b.again.push(e)
 		case deferred:
 			b.parked = b.parked || t.refused

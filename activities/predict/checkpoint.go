@@ -20,7 +20,7 @@ type row struct {
 }
 
 const (
-	saveEvery = 2 * time.Second
+	saveEvery = 500 * time.Millisecond
 	saveRows  = 2000
 )
 

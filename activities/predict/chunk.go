@@ -8,14 +8,16 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
+	"time"
 
 	"github.com/stepwell-flows/stepwell/policies"
 )
 
 // A chunk is a request with several items. Each has its own key and its own answer:
 //
-//	{"items":[{"key":"…","request":{…}}, …]}
+//	{"items":[{"key":"…","request_id":"…","request":{…}}, …]}
 //	{"items":[{"key":"…","status":200,"response":{…}}, {"key":"…","status":429,"retry_after":"2","problem":{…}}, …]}
 type chunkRequest struct {
 	Items []chunkItem `json:"items"`
@@ -23,6 +25,7 @@ type chunkRequest struct {
 
 type chunkItem struct {
 	Key     string          `json:"key"`
+	ID      string          `json:"request_id,omitempty"` // the correlation id
 	Request json.RawMessage `json:"request"`
 }
 
@@ -39,7 +42,7 @@ type chunkResult struct {
 	Problem    json.RawMessage `json:"problem,omitempty"`
 }
 
-func (r chunkResult) err() error {
+func (r chunkResult) err(at string) error {
 	if r.Status/100 == 2 {
 		return nil
 	}
@@ -53,71 +56,87 @@ func (r chunkResult) err() error {
 	if len(r.Problem) > 0 {
 		h.Set("Content-Type", problemType)
 	}
-	return statusError(r.Status, h, func() []byte { return r.Problem })
+	return statusError(at, r.Status, h, func() []byte { return r.Problem })
 }
 
-// chunkTransport sends chunks. Its error is that of the request, or of the service if most of the items met one: it is what breakers
-// and budgets see. The items' own are in the response.
-type chunkTransport struct{ *httpTransport }
-
-func (t chunkTransport) send(ctx context.Context, p payload, h heading, resp any) (answer, error) {
-	a, err := t.httpTransport.send(ctx, p, h, resp)
-	chunk, ok := resp.(*chunkResponse)
-	if err != nil || !ok {
-		return a, err
-	}
-	sick := 0
-	for _, r := range chunk.Items {
-		if r.Status >= 500 || r.Status == http.StatusTooManyRequests {
-			err = r.err()
-			sick++
-		}
-	}
-	if sick <= len(chunk.Items)/2 {
-		return a, nil
-	}
-	return a, fmt.Errorf("%d of %d items: %w", sick, len(chunk.Items), err)
-}
-
-// sendChunk sends entries in one request, and tells how each went.
+// sendChunk sends entries in one request, and tells how each went. For the guard each is a call of its own.
 func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp func() any) []tried {
+	sent := make([]tried, 0, len(group))
+	leave, err := c.room(ctx)
+	if err != nil {
+		for _, e := range group {
+			sent = append(sent, e.unsent(err))
+		}
+		return sent
+	}
+	defer leave()
 	var out chunkRequest
+	var under []*entry // way
+	var permits []permit
 	for _, e := range group {
-		out.Items = append(out.Items, chunkItem{e.key, e.p.bytes})
+		if err := e.allow(ctx, c); err != nil {
+			sent = append(sent, e.unsent(err))
+			continue
+		}
+		p, err := c.begin(ctx, e.attempts > 0)
+		if err != nil {
+			t := e.unsent(err)
+			t.unsent, t.refused = false, true
+			sent = append(sent, t)
+			continue
+		}
+		out.Items = append(out.Items, chunkItem{e.key, e.request, e.p.bytes})
+		under, permits = append(under, e), append(permits, p)
 	}
-	sent := make([]tried, len(group))
-	id := newRequestID()
-	p, err := c.transport.encode(out)
-	whole := tried{err: err, number: n, heading: heading{request: id}}
-	if err == nil {
-		whole = c.attempt(ctx, heading{request: id}, n, c.o.Timeout, p, func() any { return new(chunkResponse) })
+	if len(under) == 0 {
+		return sent
 	}
-	chunk, _ := whole.resp.(*chunkResponse)
-	answers := map[string]chunkResult{}
-	if chunk != nil {
+	results := make([]tried, len(under))
+	whole := tried{number: n, items: len(under), heading: heading{request: newRequestID()}}
+	ended := permit{func(f *policies.Failure, resp any) {
+		// The failures of the items, where the response has any.
+		chunk, _ := resp.(*chunkResponse)
+		answers := map[string]chunkResult{}
 		for _, r := range chunk.Items {
 			answers[r.Key] = r
 		}
-	}
-	if len(answers) > 0 {
-		whole.log(ctx, c, following{failure: whole.failure})
-	}
-	for i, e := range group {
-		t := whole
-		t.entry, t.heading.key = e, e.key
-		if r, ok := answers[e.key]; ok {
-			t.status, t.replayed = fmt.Sprint(r.Status), r.Replayed
-			t.resp, t.err = newResp(), r.err()
-			if t.err == nil {
-				t.err = decodeJSON(r.Response, t.resp)
+		for i, e := range under {
+			t := tried{entry: e, number: e.attempts + 1, heading: heading{e.key, e.request}, failure: f}
+			if r, ok := answers[e.key]; ok {
+				t.status, t.replayed, t.resp = strconv.Itoa(r.Status), r.Replayed, newResp()
+				if t.err = r.err(c.transport.target()); t.err == nil {
+					t.err = decodeJSON(r.Response, t.resp)
+				}
+				t.failure = policies.Classify(t.err)
+			} else if f == nil {
+				t.err = policies.WithClass(errors.New("the response says nothing about the item"), policies.Transient)
+				t.failure = policies.Classify(t.err)
 			}
-		} else if t.err == nil {
-			t.err = policies.WithClass(errors.New("the response says nothing about the item"), policies.Transient)
+			permits[i].end(t.failure, nil)
+			results[i] = t
 		}
-		t.failure = policies.Classify(t.err)
-		sent[i] = t
+	}}
+	started := time.Now()
+	p, err := c.transport.encode(out)
+	if err != nil {
+		whole.err, whole.failure = err, policies.Classify(err)
+		ended.end(whole.failure, &chunkResponse{})
+	} else {
+		run, cancel := context.WithTimeout(ctx, c.o.Timeout)
+		s := c.one(run, whole.heading, n, false, p, &chunkResponse{}, ended)
+		cancel()
+		whole.answer, whole.err, whole.failure = s.answer, s.err, s.failure
 	}
-	return sent
+	whole.latency = time.Since(started)
+	whole.log(ctx, c, following{failure: whole.failure, reason: "its items are sent again as their policy says"})
+	for i := range results {
+		r := &results[i]
+		r.latency = whole.latency
+		if r.err == nil && whole.err != nil {
+			r.status, r.err, r.failure = whole.status, whole.err, whole.failure
+		}
+	}
+	return append(sent, results...)
 }
 
 // BatchHandlerOptions are the settings of [BatchHandler]. The zero value is ready.
@@ -180,28 +199,32 @@ func BatchHandler(one http.Handler, o BatchHandlerOptions) http.Handler {
 }
 
 func answerItem(one http.Handler, whole *http.Request, item chunkItem) (out chunkResult) {
-	out = chunkResult{Key: item.Key, Status: http.StatusInternalServerError}
-	defer func() { _ = recover() }() // net/http does the same for a request
+	defer func() {
+		if recover() != nil { // as net/http does for a request
+			out = chunkResult{Key: item.Key, Status: http.StatusInternalServerError}
+		}
+	}()
 	r := whole.Clone(whole.Context())
 	r.Header.Set(KeyHeader, FormatKey(item.Key))
+	if item.ID != "" {
+		r.Header.Set(RequestHeader, item.ID)
+	}
 	r.Header.Del("Content-Length")
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(item.Request)), int64(len(item.Request))
 	rec := &recorder{header: http.Header{}, limit: maxAnswer}
 	one.ServeHTTP(rec, r)
+	rec.WriteHeader(http.StatusOK)
 	live := rec.live()
-	if live.Status == 0 {
-		live.Status = http.StatusOK
-	}
-	got := chunkResult{
+	out = chunkResult{
 		Key: item.Key, Status: live.Status, Replayed: live.Header.Get(ReplayedHeader) == "true", RetryAfter: live.Header.Get("Retry-After"),
 	}
 	switch {
 	case live.Status/100 == 2 && json.Valid(live.Body):
-		got.Response = live.Body
+		out.Response = live.Body
 	case live.Status/100 == 2:
-		got.Status = http.StatusBadGateway
+		out.Status = http.StatusBadGateway
 	case live.Header.Get("Content-Type") == problemType && json.Valid(live.Body):
-		got.Problem = live.Body
+		out.Problem = live.Body
 	}
-	return got
+	return out
 }

@@ -36,7 +36,8 @@ type Options struct {
 	MaxParallel int
 	// Hedge sends an attempt a second time when there is no answer after it, with the same key: the first answer wins, the other
 	// is cancelled. It counts as a retry against the budget. [Middleware] answers it with 409 while the first is being executed,
-	// which the client ignores: then a hedge helps against lost requests and lost responses alone. Defaults to no hedging.
+	// which the client ignores: then a hedge helps against lost requests and lost responses alone. Chunks of a batch are not sent
+	// twice. Defaults to no hedging.
 	Hedge time.Duration
 	// Random draws jitter from [0,1). Defaults to math/rand/v2.
 	Random func() float64
@@ -145,9 +146,9 @@ func (c *Client) call(ctx context.Context, key string, p payload, newResp func()
 	ctx, span := c.startCall(ctx, key)
 	started, id := time.Now(), newRequestID()
 	for n := 1; ; {
-		left := c.o.Patience - time.Since(started)
-		t := c.attempt(ctx, heading{key, id}, n, left, p, newResp)
-		next := c.next(ctx, &t, n, left-t.latency)
+		left := func() time.Duration { return c.o.Patience - time.Since(started) }
+		t := c.attempt(ctx, heading{key, id}, n, left(), p, newResp)
+		next := c.allow(ctx, &t, c.next(ctx, &t, n, left()))
 		t.log(ctx, c, next)
 		if !next.again {
 			endSpan(span, t.err, next.failure)
@@ -172,8 +173,8 @@ type following struct {
 	failure *policies.Failure
 }
 
-// brief is the longest wait for a guard that stays in place. Longer ones park the task.
-const brief = time.Second
+// brief is the longest wait for a guard that is waited out in place, as that of a throttle is. Longer ones park the task.
+const brief = 3 * time.Second
 
 // next decides what follows attempt n, of which left is the call's patience. Where nothing does, it makes t's error the call's.
 func (c *Client) next(ctx context.Context, t *tried, n int, left time.Duration) following {
@@ -208,15 +209,24 @@ func (c *Client) next(ctx context.Context, t *tried, n int, left time.Duration) 
 	if d.Delay >= left {
 		return following{failure: f, reason: fmt.Sprintf("the call's patience of %s is over", c.o.Patience)}
 	}
-	if c.o.Dependency.Name != "" {
-		if err := c.guard(ctx).AllowRetry(); err != nil {
-			t.err = fmt.Errorf("%w: %w", err, t.err)
-			t.failure = policies.Classify(t.err)
-			return following{failure: t.failure, reason: err.Error()}
-		}
-	}
 	return following{again: true, delay: d.Delay, failure: f, reason: d.Reason}
 }
+
+// allow asks the budget whether a failed call may be sent again. Where it may not, it makes t's error say so.
+func (c *Client) allow(ctx context.Context, t *tried, next following) following {
+	if !c.guarded() || !next.again || t.refused {
+		return next
+	}
+	err := c.guard(ctx).AllowRetry()
+	if err == nil {
+		return next
+	}
+	t.err = fmt.Errorf("%w: %w", err, t.err)
+	t.failure = policies.Classify(t.err)
+	return following{failure: t.failure, reason: err.Error()}
+}
+
+func (c *Client) guarded() bool { return c.o.Dependency.Name != "" }
 
 func (c *Client) guard(ctx context.Context) *guard.Dependency {
 	return guard.From(ctx).Dependency(c.o.Dependency)

@@ -10,7 +10,6 @@ import (
 	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -63,7 +62,7 @@ func message(resp any) (proto.Message, error) {
 	if v.Kind() == reflect.Pointer && v.IsNil() {
 		v.Set(reflect.New(v.Type().Elem()))
 	}
-	m, ok := v.Interface().(proto.Message)
+	m, ok := reflect.TypeAssert[proto.Message](v)
 	if !ok {
 		return nil, policies.WithClass(fmt.Errorf("a %s is no protocol buffer (the response type is a pointer to a message)", v.Type()), policies.Permanent)
 	}
@@ -108,12 +107,6 @@ func (t *grpcTransport) send(ctx context.Context, p payload, h heading, resp any
 	}
 	if ctx.Err() != nil { // the deadline of this attempt, or of the caller
 		return a, errors.Join(ctx.Err(), err)
-	}
-	if after := askedByGRPC(err); after > 0 {
-		if status.Code(err) == codes.Aborted { // the operation is being executed, see Interceptor
-			err = policies.WithClass(err, policies.RateLimited)
-		}
-		err = policies.WithRetryAfter(err, after)
 	}
 	return a, err
 }

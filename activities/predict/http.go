@@ -2,6 +2,7 @@ package predict
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,7 +12,9 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
+	"unicode"
 
 	"go.opentelemetry.io/otel/propagation"
 
@@ -58,7 +61,14 @@ func (t *httpTransport) target() string {
 	if t.bad != nil {
 		return ""
 	}
-	return t.url.Redacted()
+	return t.place()
+}
+
+// place is the URL without what may be secret.
+func (t *httpTransport) place() string {
+	bare := *t.url
+	bare.User, bare.RawQuery, bare.Fragment = nil, "", ""
+	return bare.String()
 }
 
 func (t *httpTransport) check() error {
@@ -97,15 +107,15 @@ func (t *httpTransport) send(ctx context.Context, p payload, h heading, resp any
 
 	response, err := t.client.Do(r)
 	if err != nil {
-		if e, ok := errors.AsType[*url.Error](err); ok { // the URL is known, and may be long
-			err = e.Err
+		if e, ok := errors.AsType[*url.Error](err); ok {
+			e.URL = t.place()
 		}
 		return answer{}, err
 	}
 	defer response.Body.Close()
 	a := answer{status: strconv.Itoa(response.StatusCode), replayed: response.Header.Get(ReplayedHeader) == "true"}
 	if response.StatusCode/100 != 2 {
-		err := statusError(response.StatusCode, response.Header, func() []byte {
+		err := statusError(t.place(), response.StatusCode, response.Header, func() []byte {
 			b, _ := io.ReadAll(io.LimitReader(response.Body, 8<<10)) // what there is
 			return b
 		})
@@ -130,54 +140,37 @@ func decodeJSON(b []byte, resp any) error {
 	return nil
 }
 
-// statusError is the error of a response that is no success.
-func statusError(status int, h http.Header, body func() []byte) error {
-	detail := ""
+// statusError is the error of a response that is no success. Of the body it takes what a problem says: others may repeat what was
+// asked.
+func statusError(at string, status int, h http.Header, body func() []byte) error {
+	e := &policies.HTTPError{Method: http.MethodPost, URL: at, StatusCode: status}
+	e.RetryAfter, _ = policies.ParseRetryAfter(h.Get("Retry-After"), time.Now())
 	if kind, _, err := mime.ParseMediaType(h.Get("Content-Type")); err == nil && kind == problemType {
-		var p struct{ Title, Detail string }
+		var p struct {
+			Title  string `json:"title"`
+			Detail string `json:"detail"`
+		}
 		if json.Unmarshal(body(), &p) == nil {
-			detail = p.Detail
-			if detail == "" {
-				detail = p.Title
-			}
+			e.Message = clip(cmp.Or(p.Detail, p.Title))
 		}
 	}
-	var err error = &HTTPError{Status: status, Detail: clip(detail)}
-	switch after := parseRetryAfter(h.Get("Retry-After"), time.Now()); {
-	case h.Get(ReplayedHeader) == "true" && status >= 500: // it is the same for ever
-		err = policies.WithClass(err, policies.Permanent)
-	case after > 0 && status == http.StatusConflict: // the operation is being executed, see Middleware
-		err = policies.WithRetryAfter(policies.WithClass(err, policies.RateLimited), after)
-	case after > 0:
-		err = policies.WithRetryAfter(err, after)
+	if h.Get(ReplayedHeader) == "true" && status >= 500 { // it is the same for ever
+		return policies.WithClass(e, policies.Permanent)
 	}
-	return err
+	return e
 }
 
-// HTTPError is a response that is no success.
-type HTTPError struct {
-	// Status is the status code.
-	Status int
-	// Detail is what an application/problem+json body says, at most 200 bytes.
-	Detail string
-}
-
-// Error names the status.
-func (e *HTTPError) Error() string {
-	s := fmt.Sprintf("status %d %s", e.Status, http.StatusText(e.Status))
-	if e.Detail != "" {
-		s += ": " + e.Detail
-	}
-	return s
-}
-
-// StatusCode lets policies.Classify know the status.
-func (e *HTTPError) StatusCode() int { return e.Status }
-
+// clip cuts a text that others wrote.
 func clip(s string) string {
 	const limit = 200
-	if len(s) > limit {
-		return s[:limit] + "…"
+	s = strings.ToValidUTF8(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s), "")
+	if len(s) <= limit {
+		return s
 	}
-	return s
+	return strings.ToValidUTF8(s[:limit], "") + "…"
 }

@@ -40,12 +40,12 @@ func Interceptor(store *artifacts.Store, o ServerOptions) grpc.UnaryServerInterc
 		if len(values) != 1 || !legalKey(values[0]) {
 			return nil, status.Errorf(codes.InvalidArgument, "the metadata %s is not one string of 1 to %d visible ASCII characters", keyMetadata, maxKey)
 		}
-		print, err := s.fingerprintOf(info.FullMethod, req)
+		request, err := s.fingerprintOf(info.FullMethod, req)
 		if err != nil {
 			return nil, err
 		}
 		kept := context.WithoutCancel(ctx)
-		h, done, err := s.keeper.take(kept, o.Scope(ctx), values[0], print)
+		h, done, err := s.keeper.take(kept, o.Scope(ctx), values[0], request)
 		switch busy, ok := errors.AsType[*inFlightError](err); {
 		case ok:
 			return nil, aborted(busy)
@@ -151,7 +151,7 @@ func (s server) replayGRPC(ctx context.Context, r stored) (any, error) {
 	if err != nil {
 		return nil, status.Errorf(codes.Internal, "the stored response cannot be read: %v", err)
 	}
-	if codes.Code(r.Status) == codes.OK { //nolint:gosec // a small number of our own
+	if codes.Code(r.Status) == codes.OK {
 		return m, nil
 	}
 	if failed, ok := m.(*spb.Status); ok {

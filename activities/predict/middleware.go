@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http"
 	"strconv"
@@ -262,9 +263,7 @@ func replay(w http.ResponseWriter, r stored) {
 }
 
 func write(w http.ResponseWriter, r stored) {
-	for name, values := range r.Header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), r.Header)
 	if r.Status != http.StatusNoContent && r.Status != http.StatusNotModified {
 		w.Header().Set("Content-Length", strconv.Itoa(len(r.Body)))
 	}
@@ -284,7 +283,7 @@ func problem(w http.ResponseWriter, status int, kind, detail string) {
 	w.Header().Set("Content-Type", problemType)
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(problemBody(status, kind, detail))
+	_, _ = w.Write(problemBody(status, kind, detail)) //nolint:gosec // JSON, and it says so
 }
 
 // problemBody is an error of RFC 9457.

@@ -1,9 +1,6 @@
 package predict
 
-import (
-	"context"
-	"time"
-)
+import "context"
 
 // Transport carries calls to a model server: [HTTP] or [GRPC]. It is safe for concurrent use.
 type Transport interface {
@@ -34,5 +31,4 @@ type heading struct {
 type answer struct {
 	status   string // "200", "Unavailable", "" if there was none
 	replayed bool
-	after    time.Duration // the wait asked for
 }

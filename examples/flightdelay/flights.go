@@ -27,6 +27,15 @@ type Flights struct {
 	Origin, Destination []string
 }
 
+// BuiltIn returns the flights that are built into the program.
+func BuiltIn() (Flights, error) {
+	table, err := readTable("")
+	if err != nil {
+		return Flights{}, err
+	}
+	return parseFlights(table)
+}
+
 // Len is the number of flights.
 func (f Flights) Len() int { return len(f.Delay) }
 

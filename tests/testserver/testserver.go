@@ -30,6 +30,7 @@ const tethered = "STEPWELL_TEST_TETHERED"
 
 // Main runs the tests of a package, or is the program that one of them started. The app needs its Dev.
 func Main(m *testing.M, app stepwell.App) {
+	app.Child()
 	switch os.Getenv(Program) {
 	case "starter":
 		tether()
