@@ -73,6 +73,9 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 	if failure == nil && err == nil {
 		return result, nil
 	}
+	if spent, ok := err.(*spentError); ok { //nolint:errorlint // lookBack does not wrap it, and an author's error may panic when it is looked into
+		return StepResult{}, policies.Error(spent.f, policies.Decision{})
+	}
 	if failure == nil {
 		failure, err = t.ended(ctx, outcome{err: err})
 	}
@@ -161,6 +164,9 @@ func (t *attempt) guarded(ctx context.Context, state any, join *joinSource) (*po
 	if f == nil {
 		f = t.classify(err)
 	}
+	if _, marked := policies.DeferralOf(err, nil); marked {
+		f = nil // it says that it has to wait, and not that something failed
+	}
 	done(f)
 	return failure, err
 }
@@ -209,8 +215,18 @@ func (t *attempt) lookBack(ctx context.Context) (done bool, _ StepResult, _ *pol
 			"the worker was lost %d times while it ran this task (look for a crash or too little memory; Retry.Lost allows %d)", lost, t.spec.Lost)}
 		return false, StepResult{}, f, f
 	}
+	// The attempt before this one settled that there is none after it, and its worker was lost before the server heard.
+	if n := len(t.ledger); n > 0 && t.ledger[n-1].Final && t.ledger[n-1].Attempt > t.in.Forgiven && !t.in.Skip {
+		return false, StepResult{}, nil, &spentError{t.ledger[n-1].Failure}
+	}
 	return false, StepResult{}, nil, nil
 }
+
+// spentError says that the task has failed for good in an earlier attempt.
+type spentError struct{ f *policies.Failure }
+
+// Error is the failure's text.
+func (e *spentError) Error() string { return e.f.Error() }
 
 const lostText = "the attempt left no trace: its worker was killed or cut off"
 

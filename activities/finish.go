@@ -172,6 +172,7 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (Ste
 	if d.Retry {
 		entry.Delay = d.Delay
 	}
+	entry.Final = !d.Retry && !t.catch && entry.Outcome == records.Failed
 	if entry.Paused = !d.Retry && !t.catch && f.Class != policies.Cancelled && t.spec.Exhausted == policies.Pause; entry.Paused {
 		d.Reason += "; waits for a person (retry, skip or fail)"
 	}

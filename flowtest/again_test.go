@@ -198,7 +198,11 @@ func TestPausedTask(t *testing.T) {
 			}
 			return nil
 		}, policies.Retry{MaximumAttempts: 2, Exhausted: policies.Pause, InitialInterval: time.Second},
-			policies.Catch(func(_ context.Context, s *waits, _ *policies.Failure) error { catches++; s.Seen = append(s.Seen, "caught"); return nil })),
+			policies.Catch(func(_ context.Context, s *waits, _ *policies.Failure) error {
+				catches++
+				s.Seen = append(s.Seen, "caught")
+				return nil
+			})),
 		flow.Step("end", func(_ context.Context, s *waits) error { s.Seen = append(s.Seen, "end"); return nil }))
 
 	t.Run("retry", func(t *testing.T) {

@@ -128,6 +128,8 @@ type Attempt struct {
 	// Delay is the wait before the next attempt, zero when there is none; Reason says why.
 	Delay  time.Duration `json:"delay_ns,omitempty"`
 	Reason string        `json:"reason,omitempty"`
+	// Final says that no further attempt was to follow.
+	Final bool `json:"final,omitempty"`
 	// Paused says that the task waits for a person, in the workflow with the id Workflow.
 	Paused   bool   `json:"paused,omitempty"`
 	Workflow string `json:"workflow,omitempty"`

@@ -60,7 +60,9 @@ func TestDeferredTasksWaitInTheWorkflow(t *testing.T) {
 				s.Sum = in.Len()
 				return nil
 			}),
-		).Join("end", func(_ context.Context, s *again, in flow.Inputs[again]) error { return in.Merge(s, flow.Exclude("Item")) }))
+		).Join("end", func(_ context.Context, s *again, in flow.Inputs[again]) error {
+			return in.Merge(s, flow.Exclude("Item"))
+		}))
 	r := newRig(t, t.TempDir(), f)
 	run := r.run(f, map[string]string{"n": "20"})
 	require.Equal(t, records.StatusCompleted, run.Status, "%v", run.Failure)

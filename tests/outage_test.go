@@ -36,7 +36,7 @@ func TestOutage(t *testing.T) {
 					return policies.WithClass(errors.New("503"), policies.Transient)
 				}
 				return nil
-			}, policies.Retry{MaximumAttempts: 30, InitialInterval: time.Millisecond},
+			}, policies.Retry{MaximumAttempts: 3, InitialInterval: time.Millisecond},
 				policies.Dependency{Name: name, Breaker: policies.Breaker{Failures: 5, Cooldown: cooldown}}),
 		).Join("join", func(_ context.Context, s *outage, in flow.Inputs[outage]) error {
 			s.Done = in.Len()

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"slices"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
@@ -21,7 +22,13 @@ type gate struct {
 	probing bool
 	// room is how many tasks may run while the gate opens, 0 when it is wide open.
 	room, running int
+	// queue holds the tasks that wait, in the order of their coming. A task that asked in vain comes last: a probe is a real
+	// attempt, and no task should have to spend all of its own.
+	queue []*ticket
 }
+
+// ticket is a place in a gate's queue.
+type ticket struct{ _ byte }
 
 // wide is how many tasks get through one after the other before the gate is wide open.
 const wide = 64
@@ -49,11 +56,14 @@ func (g *gate) pass(ctx workflow.Context, stop func() error) (ended func(through
 	if !g.closed && g.room == 0 {
 		return func(bool) {}, nil
 	}
+	mine := &ticket{}
+	g.queue = append(g.queue, mine)
 	var stopped error
 	err := workflow.Await(ctx, func() bool {
 		stopped = stop()
-		return stopped != nil || g.free()
+		return stopped != nil || g.free(mine)
 	})
+	g.queue = slices.DeleteFunc(g.queue, func(t *ticket) bool { return t == mine })
 	if stopped != nil {
 		return nil, stopped
 	}
@@ -80,9 +90,9 @@ func (g *gate) pass(ctx workflow.Context, stop func() error) (ended func(through
 	}, nil
 }
 
-func (g *gate) free() bool {
+func (g *gate) free(t *ticket) bool {
 	if g.closed {
-		return g.due && !g.probing
+		return g.due && !g.probing && g.queue[0] == t
 	}
 	return g.room == 0 || g.running < g.room
 }
