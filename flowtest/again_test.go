@@ -67,7 +67,7 @@ func TestDeferredTaskUsesNoAttempt(t *testing.T) {
 	require.Zero(t, attempts[3].Failure.LostAttempts)
 }
 
-func TestLongRetryAfterIsADeferral(t *testing.T) {
+func TestLongRetryAfterIsADeferral(t *testing.T) { //nolint:tparallel // the subtests share a counter
 	t.Parallel()
 	var calls atomic.Int32
 	step := func(context.Context, *waits) error {
@@ -185,7 +185,7 @@ func say(env *testsuite.TestWorkflowEnvironment, at time.Duration, update, task 
 	}, at)
 }
 
-func TestPausedTask(t *testing.T) {
+func TestPausedTask(t *testing.T) { //nolint:tparallel // the subtests share the step
 	t.Parallel()
 	var mended atomic.Bool
 	catches := 0

@@ -62,7 +62,7 @@ func (t *Tally) Add(i Item) {
 			t.Others += i.Failure.Others
 		}
 		t.first(i.Failure)
-	case Lost, Cancelled: // no item ends like that
+	case Lost, Cancelled, Skipped, Deferred: // no item ends like that
 	}
 }
 

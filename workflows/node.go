@@ -381,7 +381,7 @@ func items(parts []*records.Cursor, first int) []records.Item {
 			out[i].Ref = p.Last
 		case records.Failed:
 			out[i].Failure = p.Failure
-		case records.Lost, records.Cancelled: // no part ends like that
+		case records.Lost, records.Cancelled, records.Skipped, records.Deferred: // no part ends like that
 		}
 	}
 	return out

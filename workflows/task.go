@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"time"
 
@@ -62,7 +63,7 @@ func (t *task) try(ctx workflow.Context) (activities.StepResult, error) {
 				}
 			}
 			if err != nil {
-				f, ok := err.(*policies.Failure)
+				f, ok := errors.AsType[*policies.Failure](err)
 				if !ok {
 					return res, err
 				}
@@ -130,7 +131,7 @@ func (t *task) activity(ctx workflow.Context, tried records.Tried) (activities.S
 		t.show(ctx, t.name, "waiting: "+policy.Limit.String())
 	}
 	leave, err := t.limiter.acquire(ctx, policy.Limit, t.name, stop)
-	if err == errStopped { //nolint:errorlint // acquire returns what stop returned
+	if errors.Is(err, errStopped) {
 		return res, err
 	}
 	if err == nil {

@@ -35,7 +35,9 @@ func TestRun(t *testing.T) {
 		go func() { ended <- Run(ctx, []string{"--store", dir, "--addr", "127.0.0.1:0"}, in) }()
 		line, err := bufio.NewReader(out).ReadString('\n')
 		require.NoError(t, err)
-		url = strings.TrimSpace(line[strings.Index(line, "http://"):])
+		_, rest, ok := strings.Cut(line, "http://")
+		require.True(t, ok, line)
+		url = "http://" + strings.TrimSpace(rest)
 		return strings.TrimSuffix(url, "/predict"), func() {
 			cancel()
 			require.NoError(t, <-ended)
