@@ -89,7 +89,7 @@ var rowTests = map[string]func(*bundle){
 		for i := range 2 {
 			require.GreaterOrEqual(b, all[i+1].Waited, all[i].Delay)
 		}
-		require.Equal(b, "weather is fine", b.state.Answer)
+		require.Equal(b, "fine", b.state.Answer)
 	},
 	"service": func(b *bundle) {
 		b.completed()
