@@ -272,7 +272,7 @@ func TestCallDefers(t *testing.T) {
 // Full jitter: calls that fail together do not come back together.
 func TestCallSpreads(t *testing.T) {
 	t.Parallel()
-	const calls, window, buckets = 400, 400 * time.Millisecond, 4
+	const calls, window, buckets = 400, 4 * time.Second, 4
 	var mu sync.Mutex
 	failed := map[string]time.Time{}
 	var waits []time.Duration
