@@ -23,7 +23,7 @@ WORKFLOWCHECK := $(TOOLS)/workflowcheck
 # ways as package tests, with a Temporal server that the detector slows down tenfold. Empty: none.
 RACE_SKIP ?= /tests/conformance$$
 # Tests that it leaves out: with a server that slow, what they wait for takes longer than they wait.
-RACE_SKIP_TESTS ?= ^(TestHerd.*|TestKilledFanOut|TestKilledPrediction.*|TestKilledWorkerOfIsolatedStep|TestLimitContinuesAsNew|TestOutage|TestPredictionsOutliveAnOutage|TestWorkersShareA.*|TestProbeOfAWorkerThatIsGone|TestIsolatedStepsOverMemory|TestFailures|TestIdempotencyOnS3)$$
+RACE_SKIP_TESTS ?= ^(TestHerd.*|TestKilledFanOut|TestKilledPrediction.*|TestKilledWorkerOfIsolatedStep|TestLimitContinuesAsNew|TestOutage|TestPredictionsOutliveAnOutage|TestWorkersShareA.*|TestProbeOfAWorkerThatIsGone|TestIsolatedStepsOverMemory|TestFailures|TestIdempotencyOnS3|TestMemory|TestProcessThatFailsAlone)$$
 # How long each fuzz target runs.
 FUZZTIME ?= 5s
 
