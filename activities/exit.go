@@ -30,16 +30,16 @@ func exitFailure(what string, e isolate.Exit, limit int64, stderr string, class 
 	switch {
 	case e.Memory > 0:
 		f.Class, f.Type = policies.OutOfMemory, OutOfMemoryErrorType
-		f.Message = fmt.Sprintf("%s used %s of memory and may use %s (give it more with flow.Isolated or policies.Escalate)", what, sizeText(e.Memory), sizeText(limit))
+		f.Message = fmt.Sprintf("%s used %s of memory and may use %s (give it more with flow.Isolated or policies.Escalate)", what, policies.Bytes(e.Memory), policies.Bytes(limit))
 	case e.Starved:
 		f.Class, f.Type = policies.OutOfMemory, OutOfMemoryErrorType
-		f.Message = fmt.Sprintf("%s was killed because the machine had no memory left; it had used %s (give flow.Isolated a limit, or the worker more memory)", what, sizeText(e.Usage.PeakMemory))
+		f.Message = fmt.Sprintf("%s was killed because the machine had no memory left; it had used %s (give flow.Isolated a limit, or the worker more memory)", what, policies.Bytes(e.Usage.PeakMemory))
 	case e.Signal != 0:
 		f.Type = SignalErrorType
 		f.Message = fmt.Sprintf("%s was ended by signal %s%s", what, isolate.SignalName(e.Signal), with)
 	case e.Code == 2 && kind == goMemory:
 		f.Class, f.Type = policies.OutOfMemory, OutOfMemoryErrorType
-		f.Message = fmt.Sprintf("%s got no more memory from the system, with %s in use%s", what, sizeText(e.Usage.PeakMemory), with)
+		f.Message = fmt.Sprintf("%s got no more memory from the system, with %s in use%s", what, policies.Bytes(e.Usage.PeakMemory), with)
 	case e.Code == 2 && kind == goSignal:
 		f.Type = SignalErrorType
 		f.Message = fmt.Sprintf("%s was ended by signal %s", what, line)
@@ -121,16 +121,4 @@ func lastBytes(s string, n int) string {
 		return s
 	}
 	return "…" + strings.ToValidUTF8(s[len(s)-n:], "")
-}
-
-// sizeText writes a size for people.
-func sizeText(n int64) string {
-	switch {
-	case n >= 1<<30:
-		return fmt.Sprintf("%.3g GiB", float64(n)/(1<<30))
-	case n >= 1<<20:
-		return fmt.Sprintf("%.3g MiB", float64(n)/(1<<20))
-	default:
-		return fmt.Sprintf("%d bytes", n)
-	}
 }

@@ -156,14 +156,7 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (Ste
 		}
 		code++
 		entry.CountsAsCodeFailure = true
-		d = t.spec.Decide(f, err, t.def.RetryIf, code, t.options.Random)
-		if d.Retry {
-			if refused := t.allowRetry(t.spec, t.in.Flow, t.in.Run); refused != nil {
-				over := policies.Classify(refused)
-				f.Class, f.Message = over.Class, fmt.Sprintf("%s; it was to be tried again after: %s", over.Message, f.Message)
-				d = policies.Decision{Reason: over.Message}
-			}
-		}
+		d = t.withinBudget(f, t.spec.Decide(f, err, t.def.RetryIf, code, t.options.Random))
 	}
 	if entry.Outcome == records.Lost {
 		lost++
@@ -210,11 +203,11 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (Ste
 // again says how a task goes on in another activity, nil if it does not: it has to wait for something that is away, or gets more
 // memory or time. Code is how many attempts had failed before.
 func (t *attempt) again(f *policies.Failure, err error, code int) *Again {
-	brief := *f
-	brief.Stack = ""
 	if t.in.Skip {
 		return nil
 	}
+	brief := *f
+	brief.Stack = ""
 	if d, ok := t.spec.Defers(f, err, t.def.RetryIf, code); ok {
 		return &Again{Attempt: t.number, Wait: d.For, Deferred: true, Rung: t.in.Rung, Reason: d.Reason, Failure: &brief}
 	}

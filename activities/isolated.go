@@ -96,12 +96,16 @@ type saved struct {
 	changed []string
 }
 
-// limits are those of the attempt's process, nil if it has none of its own.
+// limits are those of the attempt's process, those of the plan with the environment of the program, nil if it has none of its own.
 func (t *attempt) limits(node flow.PlanNode) *flow.Isolated {
 	if node.Isolated == nil || t.catch || t.in.Skip {
 		return nil
 	}
 	limits := *node.Isolated
+	limits.Env = nil
+	if t.def.Isolated != nil {
+		limits.Env = t.def.Isolated.Env // the plan has none
+	}
 	if e := t.spec.Escalate; e != nil && len(e.Rungs) > 0 {
 		rung := e.Rungs[max(0, min(t.in.Rung, len(e.Rungs)-1))]
 		limits.Memory = cmp.Or(rung.Memory, limits.Memory)

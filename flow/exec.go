@@ -100,8 +100,8 @@ func (f *Flow) CheckCommand(step string, c Command) error {
 	if len(c.Args) == 0 || c.Args[0] == "" {
 		bad("Args names no program")
 	}
-	for _, s := range c.Env {
-		if err := checkSetting(s); err != nil {
+	for n, s := range c.Env {
+		if err := checkSetting(n, s); err != nil {
 			bad("Env: %w", err)
 		}
 	}

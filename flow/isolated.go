@@ -20,8 +20,9 @@ type Isolated struct {
 	Memory int64 `json:"memory,omitempty"`
 	// CPU is how many processors it may use, rounded up to whole ones. Zero means no limit.
 	CPU float64 `json:"cpu,omitempty"`
-	// Env are settings like "NAME=value", in addition to the worker's environment.
-	Env []string `json:"env,omitempty"`
+	// Env are settings like "NAME=value", in addition to the worker's environment. They may be secrets, so they are in no plan and
+	// no record: each worker goes by its own program.
+	Env []string `json:"-"`
 	// Dir is the working directory. Empty means a new one, which is removed afterwards.
 	Dir string `json:"dir,omitempty"`
 }
@@ -46,22 +47,20 @@ func (i Isolated) check(step string) []error {
 	if i.CPU < 0 || math.IsNaN(i.CPU) || math.IsInf(i.CPU, 0) {
 		bad("CPU is %v (use the number of processors, or leave it out)", i.CPU)
 	}
-	for _, s := range i.Env {
-		if err := checkSetting(s); err != nil {
+	for n, s := range i.Env {
+		if err := checkSetting(n, s); err != nil {
 			bad("Env: %w", err)
 		}
 	}
 	return errs
 }
 
-// checkSetting refuses what is no setting of an environment, or belongs to Stepwell.
-func checkSetting(s string) error {
+// checkSetting refuses what is no setting of an environment, or belongs to Stepwell. What may be a value is not told.
+func checkSetting(n int, s string) error {
 	name, _, ok := strings.Cut(s, "=")
 	switch {
-	case !ok:
-		return fmt.Errorf("%q is no setting (write \"NAME=value\")", s)
-	case name == "":
-		return fmt.Errorf("%q has no name (write \"NAME=value\")", s)
+	case !ok, name == "":
+		return fmt.Errorf("setting %d has no name (write \"NAME=value\")", n+1)
 	case strings.ContainsRune(s, 0):
 		return fmt.Errorf("setting %q has a zero byte", name)
 	case strings.HasPrefix(name, "STEPWELL_"):

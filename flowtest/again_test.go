@@ -112,15 +112,13 @@ func TestGateHoldsAForeachBack(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			const items, away = 100, 15
-			var calls, most, now atomic.Int32
+			var calls atomic.Int32
 			f := flow.New("WaitsFlow",
 				flow.Foreach("all", func(s *waits) []int { return make([]int, s.N) }, func(*waits, int) {},
 					flow.Step("call", func(ctx context.Context, s *waits) error {
 						if calls.Add(1) <= away {
 							return policies.WithDeferral(errAway, policies.Deferral{For: time.Minute})
 						}
-						most.Store(max(most.Load(), now.Add(1)))
-						defer now.Add(-1)
 						return nil
 					})).Join("join", func(_ context.Context, s *waits, in flow.Inputs[waits]) error {
 					s.Tries = []int{in.Len()}

@@ -91,7 +91,7 @@ func (s Spec) Climb(f *Failure, rung int) bool {
 func (r Rung) String() string {
 	var parts []string
 	if r.Memory > 0 {
-		parts = append(parts, "memory "+bytesText(r.Memory))
+		parts = append(parts, "memory "+Bytes(r.Memory).String())
 	}
 	if r.Timeout > 0 {
 		parts = append(parts, short(r.Timeout)+" each")
@@ -105,8 +105,11 @@ func (r Rung) String() string {
 	return strings.Join(parts, ", ")
 }
 
-// bytesText writes a size for people.
-func bytesText(n int64) string {
+// Bytes is a size in bytes that is written for people, such as "1.5 GiB".
+type Bytes int64
+
+// String has three digits and a unit.
+func (n Bytes) String() string {
 	switch {
 	case n >= 1<<30:
 		return fmt.Sprintf("%.3g GiB", float64(n)/(1<<30))

@@ -130,7 +130,7 @@ func BenchmarkKilledFanOut(b *testing.B) {
 		turns := []func(){
 			func() { dir = append(dir, killFanOut(b, filepath.Join(b.TempDir(), "artifacts"), nil, items, pause)) },
 			func() {
-				s3 = append(s3, killFanOut(b, fmt.Sprintf(location, round), server.Env(), items, pause))
+				s3 = append(s3, killFanOut(b, location, server.Env(), items, pause))
 			},
 		}
 		if round%2 == 1 {

@@ -27,7 +27,7 @@ type gate struct {
 	queue []*ticket
 }
 
-// ticket is a place in a gate's queue.
+// ticket is a place in a gate's queue. It is not empty, because pointers to empty values may be the same.
 type ticket struct{ _ byte }
 
 // wide is how many tasks get through one after the other before the gate is wide open.

@@ -76,9 +76,12 @@ func (o Options) validate(t Transport) error {
 		spec.Dependency = &o.Dependency
 	}
 	errs = append(errs, spec.Validate())
-	for name, d := range map[string]time.Duration{"Timeout": o.Timeout, "Patience": o.Patience, "Hedge": o.Hedge} {
-		if d < 0 || d > 0 && d < time.Millisecond {
-			bad("%s is %s (use a millisecond or more, or leave it out)", name, d)
+	for _, t := range []struct {
+		name string
+		d    time.Duration
+	}{{"Timeout", o.Timeout}, {"Patience", o.Patience}, {"Hedge", o.Hedge}} {
+		if t.d < 0 || t.d > 0 && t.d < time.Millisecond {
+			bad("%s is %s (use a millisecond or more, or leave it out)", t.name, t.d)
 		}
 	}
 	if !(o.Rate >= 0) || math.IsInf(o.Rate, 0) {
