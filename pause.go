@@ -33,8 +33,12 @@ const (
 // updates are the workflow's updates that the verdicts are told with.
 var updates = map[Verdict]string{Retry: workflows.RetryUpdate, Skip: workflows.SkipUpdate, Fail: workflows.FailUpdate}
 
-// answerTime is how long a worker may take to take a verdict in.
-const answerTime = 30 * time.Second
+const (
+	// answerTime is how long a worker may take to take a verdict in.
+	answerTime = 30 * time.Second
+	// hearTime is how long the server may take to tell a workflow that an attempt has ended.
+	hearTime = 5 * time.Second
+)
 
 // Decide ends the waiting of a task of a run, like "fit" or "fit[3]". It returns when the run has taken the verdict in, with what
 // that means, and does not wait for the task. A task that does not wait is an [ErrInput].
@@ -63,19 +67,20 @@ func (c *Client) Decide(ctx context.Context, flowName, run, task string, v Verdi
 	if err != nil {
 		return "", err
 	}
+	paused := false
 	if n := len(ledger); n > 0 && ledger[n-1].Workflow != "" {
-		id = ledger[n-1].Workflow
+		id, paused = ledger[n-1].Workflow, ledger[n-1].Paused
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	h, err := c.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
-		WorkflowID: id, UpdateName: update, Args: []any{task}, WaitForStage: client.WorkflowUpdateStageCompleted,
-	})
-	var said string
-	if err == nil {
-		err = h.Get(ctx, &said)
-	}
+	said, err := c.update(ctx, id, update, task)
 	refused, isRefused := errors.AsType[*temporal.ApplicationError](err)
+	// The ledger says that the task waits a moment before its workflow has heard of it.
+	for until := time.Now().Add(hearTime); paused && isRefused && time.Now().Before(until); {
+		time.Sleep(100 * time.Millisecond)
+		said, err = c.update(ctx, id, update, task)
+		refused, isRefused = errors.AsType[*temporal.ApplicationError](err)
+	}
 	_, gone := errors.AsType[*serviceerror.NotFound](err)
 	switch {
 	case err == nil:
@@ -88,4 +93,15 @@ func (c *Client) Decide(ctx context.Context, flowName, run, task string, v Verdi
 		return "", fmt.Errorf("%s %s: no worker took it in within %s (start one on task queue %q)", v, r.Pathspec()+"/"+task, answerTime, r.TaskQueue)
 	}
 	return "", fmt.Errorf("%s %s: %w", v, r.Pathspec()+"/"+task, err)
+}
+
+// update tells a workflow a verdict and returns its answer.
+func (c *Client) update(ctx context.Context, workflowID, update, task string) (said string, _ error) {
+	h, err := c.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
+		WorkflowID: workflowID, UpdateName: update, Args: []any{task}, WaitForStage: client.WorkflowUpdateStageCompleted,
+	})
+	if err == nil {
+		err = h.Get(ctx, &said)
+	}
+	return said, err
 }
