@@ -154,7 +154,7 @@ func TestCommandCheck(t *testing.T) {
 	}))
 	err := f.Check()
 	for _, part := range []string{
-		`In has "point", which is no artifact of tests.fitted`, `Out has parameter "alpha"`, `Out has "Fit" twice`, `"X" is no setting`,
+		`In has "point", which is no artifact of tests.fitted`, `Out has parameter "alpha"`, `Out has "Fit" twice`, `setting 1 has no name`,
 		"ExitCodes has 0", `ExitCodes gives 3 the class "Lost"`,
 	} {
 		require.ErrorContains(t, err, part)
