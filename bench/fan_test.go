@@ -123,7 +123,9 @@ func (r *fanRig) worker(queue, store string, more func(worker.Worker), flows ...
 	}
 	require.NoError(r.b, w.Start())
 	r.b.Cleanup(w.Stop)
-	return stepwell.NewClient(r.temporal, s, stepwell.ClientOptions{TaskQueue: queue, Namespace: r.server.Namespace, Heartbeat: stepHeartbeat})
+	return stepwell.NewClient(r.temporal, s, stepwell.ClientOptions{ // as the program does with the embedded server
+		TaskQueue: queue, Namespace: r.server.Namespace, Heartbeat: stepHeartbeat, Slots: stepwell.DefaultSlots(),
+	})
 }
 
 // fan runs a flow over n items.
