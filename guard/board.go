@@ -117,7 +117,7 @@ func (r Report) Check() error {
 
 // Report takes a report at a time and answers it. The report must have passed its Check.
 func (b *Board) Report(now time.Time, r Report) Answer {
-	b.use(now, r.Settings)
+	b.use(r.Settings)
 	if b.fresh(now, r) {
 		if p := r.Probed; p != nil {
 			open := b.Open

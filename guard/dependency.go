@@ -60,7 +60,7 @@ func (d *Dependency) use(settings policies.Dependency) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.used = d.now()
-	d.state.use(d.used, settings)
+	d.state.use(settings)
 }
 
 func (d *Dependency) forgettable(now time.Time) bool {

@@ -19,7 +19,7 @@ func TestStateDecidesLikeFailsafe(t *testing.T) {
 		failures := rapid.IntRange(1, 8).Draw(t, "failures")
 		percent := float64(rapid.IntRange(1, 99).Draw(t, "percent"))
 		s := State{}
-		s.use(time.Now(), policies.Dependency{
+		s.use(policies.Dependency{
 			Breaker:  policies.Breaker{Failures: failures, Percent: 1e-9, Window: time.Hour, Cooldown: time.Hour},
 			Throttle: policies.Throttle{Percent: percent, Window: time.Hour},
 		})

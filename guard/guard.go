@@ -94,8 +94,12 @@ func From(ctx context.Context) *Registry {
 	return local
 }
 
-// Dependency returns the guard of a service. Where settings differ, those that were given last hold.
+// Dependency returns the guard of a service. Where settings differ, those that were given last hold; a part that they do not have
+// stays as it is. With nothing but a name it is nil, which lets everything through.
 func (r *Registry) Dependency(d policies.Dependency) *Dependency {
+	if (policies.Dependency{Name: d.Name}) == d.WithDefaults() {
+		return nil
+	}
 	return r.get(DependencyKey(d.Name), d)
 }
 

@@ -253,7 +253,7 @@ func (d *Dependency) take(f *flight, a Answer) {
 		d.urgent = true
 		return
 	}
-	if !a.Open {
+	if !a.Open || s.Settings.Breaker.Failures == 0 { // without a breaker of its own a process holds nothing back
 		// A breaker that was opened here stays open when nobody agrees: the trouble is this process's own. It probes by itself.
 		if s.Open && !d.own {
 			s.close(now)

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/policies"
@@ -33,8 +34,12 @@ const minLease = 10 * time.Second
 
 func (s *State) lease() time.Duration { return max(minLease, s.Settings.Breaker.Cooldown) }
 
-// use changes the settings. What was counted stays.
-func (s *State) use(now time.Time, d policies.Dependency) {
+// use changes the settings. What was counted stays, and so does a part that these settings do not have: steps and clients may give
+// one name different parts.
+func (s *State) use(d policies.Dependency) {
+	d.Breaker = cmp.Or(d.Breaker, s.Settings.Breaker)
+	d.Budget = cmp.Or(d.Budget, s.Settings.Budget)
+	d.Throttle = cmp.Or(d.Throttle, s.Settings.Throttle)
 	if s.Settings == d {
 		return
 	}
@@ -42,9 +47,6 @@ func (s *State) use(now time.Time, d policies.Dependency) {
 	s.Breaker.resize(d.Breaker.Window)
 	s.Throttle.resize(d.Throttle.Window)
 	s.Budget.resize(d.Budget.Window)
-	if s.Open && d.Breaker == (policies.Breaker{}) {
-		s.close(now)
-	}
 }
 
 // record counts what happened between then and now. How calls ended that began before the breaker opened says nothing new, and does

@@ -25,7 +25,8 @@ import (
 // them has to wait, see [Deferral].
 type Dependency struct {
 	// Name is the durable name of the service: a letter or digit, then up to 127 letters, digits, '.', '_' or '-'. Steps of
-	// any flow that give the same one share its state. Where they give it other settings, those that were given last hold.
+	// any flow that give the same one share its state. Where they give it other settings, those that were given last hold; a
+	// part that one of them leaves out stays as the others gave it.
 	Name     string   `json:"name"`
 	Breaker  Breaker  `json:"breaker,omitzero"`
 	Budget   Budget   `json:"budget,omitzero"`
