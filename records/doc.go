@@ -8,6 +8,7 @@
 //	flows/<Flow>/<run>/checkpoints/<step>/<index>/<name>     what a task keeps for its next attempt, and for resumes of the run
 //	flows/<Flow>/<run>/cards/<step>/<index>/<name>.html      reports
 //	flows/<Flow>/<run>/end.json                              how the run ended (written once)
+//	tags/<Flow>/<run>/<n>.json                               the run's tags after their n-th change (each written once)
 //	rungs/<Flow>/<step>.json                                 on which rung of its ladder a step finished last
 //
 // The documents alone are enough to read a run back and to resume it after Temporal has forgotten it.

@@ -25,10 +25,15 @@ type Run struct {
 	Run     string    `json:"run"`
 	Plan    flow.Plan `json:"plan"`
 	// Params are the resolved parameters as text.
-	Params  map[string]string `json:"params,omitempty"`
-	Tags    []string          `json:"tags,omitempty"`
-	User    string            `json:"user,omitempty"`
-	Started time.Time         `json:"started"`
+	Params map[string]string `json:"params,omitempty"`
+	// Tags are those that the run was started with; [LoadTags] reads what became of them.
+	Tags    []string  `json:"tags,omitempty"`
+	User    string    `json:"user,omitempty"`
+	Started time.Time `json:"started"`
+	// Project is the project that the run belongs to, "" if none, and Branch its branch of the project: user.NAME, test.NAME, prod
+	// or prod.NAME.
+	Project string `json:"project,omitempty"`
+	Branch  string `json:"branch,omitempty"`
 	// Code identifies the program that started the run: its version control revision when it has one.
 	Code string `json:"code,omitempty"`
 	// WorkflowID, TaskQueue and Namespace say where in Temporal the run lives. The workflow's id is Flow/run, unless

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -68,7 +67,7 @@ func (r *Reader) dirs(ctx context.Context, prefix string) ([]string, error) {
 	return names, nil
 }
 
-// Run is a run as it stood when it was read. Its document's fields are embedded.
+// Run is a run as it stood when it was read. Its document's fields are embedded, with the tags that it has now.
 type Run struct {
 	records.Run
 	Status records.Status
@@ -78,6 +77,7 @@ type Run struct {
 	Failure *policies.Failure
 
 	reader *Reader
+	given  []string // the tags at the start
 	end    *records.End
 	graph  func() *graph
 
@@ -96,6 +96,15 @@ func (r *Run) Store() *artifacts.Store { return r.reader.store }
 
 // Run reads one run. An unknown one is [ErrNotFound].
 func (r *Reader) Run(ctx context.Context, flowName, run string) (*Run, error) {
+	out, err := r.load(ctx, flowName, run, true)
+	if err != nil {
+		return nil, err
+	}
+	return out, out.refresh(ctx, time.Now().UnixNano() > r.away.Load())
+}
+
+// load reads a run's document, and its tags if they may have changed. How it ended it does not read.
+func (r *Reader) load(ctx context.Context, flowName, run string, retagged bool) (*Run, error) {
 	if _, err := ParsePathspec(flowName + "/" + run); err != nil {
 		return nil, err
 	}
@@ -109,8 +118,13 @@ func (r *Reader) Run(ctx context.Context, flowName, run string) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := &Run{Run: doc, reader: r, graph: sync.OnceValue(func() *graph { return newGraph(doc.Plan) })}
-	return out, out.refresh(ctx, time.Now().UnixNano() > r.away.Load())
+	out := &Run{Run: doc, reader: r, given: doc.Tags, graph: sync.OnceValue(func() *graph { return newGraph(doc.Plan) })}
+	if retagged {
+		if out.Tags, err = records.LoadTags(ctx, r.store, doc); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // Refresh reads the run's state again.
@@ -263,33 +277,6 @@ func (r *Reader) IDs(ctx context.Context, flowName string) ([]string, error) {
 		return cmp.Or(y.Compare(x), strings.Compare(b, a))
 	})
 	return ids, nil
-}
-
-// Runs yields a flow's runs, newest first, without reading more than the caller takes.
-// It yields one error and stops when the store fails; an unknown flow is [ErrNotFound]. A run whose documents are damaged
-// or too new yields its own error, and whoever goes on gets the older ones.
-func (r *Reader) Runs(ctx context.Context, flowName string) iter.Seq2[*Run, error] {
-	return func(yield func(*Run, error) bool) {
-		ids, err := r.IDs(ctx, flowName)
-		if err != nil {
-			yield(nil, err)
-			return
-		}
-		for _, id := range ids {
-			run, err := r.Run(ctx, flowName, id)
-			if errors.Is(err, ErrNotFound) || errors.Is(err, ErrPathspec) {
-				continue // a folder without run.json: what is left of a run that could not start
-			}
-			if !yield(run, err) || err != nil && !unreadable(err) {
-				return
-			}
-		}
-	}
-}
-
-// unreadable says that an error is of one document, not of the store.
-func unreadable(err error) bool {
-	return errors.Is(err, artifacts.ErrCorrupt) || errors.Is(err, records.ErrNewer)
 }
 
 // Find reads the run that a pathspec names: "Flow/run", or "Flow/latest" for the newest.
