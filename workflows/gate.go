@@ -50,10 +50,13 @@ func (r *run) gate(n *flow.PlanNode) *gate {
 	return g
 }
 
+// open says that nobody has to wait.
+func (g *gate) open() bool { return !g.closed && g.room == 0 }
+
 // pass waits until a task may go through. The function that it returns must be called with how that ended: whether the task was
 // let through by what it needs. No wait costs nothing.
 func (g *gate) pass(ctx workflow.Context, stop func() error) (ended func(through bool), _ error) {
-	if !g.closed && g.room == 0 {
+	if g.open() {
 		return func(bool) {}, nil
 	}
 	mine := &ticket{}

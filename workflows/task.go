@@ -117,6 +117,9 @@ func (t *task) activity(ctx workflow.Context, tried records.Tried) (activities.S
 	var res activities.StepResult
 	stop := func() error { return t.stop(ctx, t.s) }
 	gate := t.gate(t.n)
+	if !gate.open() {
+		t.leave() // one that climbs: whoever goes through first may need its place
+	}
 	ended, err := gate.pass(ctx, stop)
 	if err != nil {
 		return res, err
