@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"regexp"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -116,6 +117,8 @@ type Options struct {
 	Drain time.Duration
 	// Log also gets what steps log, with run, task and attempt added. Nil: the lines are only kept in the store.
 	Log slog.Handler
+	// Redact says what to hide in logs and in the texts of failures, besides what is known to be secret: see docs/logs.md. Nil: nothing.
+	Redact []*regexp.Regexp
 	// Classify is asked for the class of what a step returned, after the step's own [policies.Classifier]. Nil: the built-in rules alone.
 	Classify func(error) policies.Class
 	// Guard is what the process knows of dependencies. Defaults to a new one.
@@ -140,6 +143,8 @@ type Activities struct {
 	options Options
 	runs    runCache
 	pool    isolate.Pool
+	// redactor knows the secrets of the whole worker.
+	redactor *redactor
 }
 
 // New returns the activities of flows. The flows must have passed their Check.
@@ -163,7 +168,7 @@ func New(store *artifacts.Store, o Options, flows ...*flow.Flow) *Activities {
 	if o.Guard == nil {
 		o.Guard = guard.New(guard.Options{Now: o.Now, Random: o.Random})
 	}
-	return &Activities{store: store, flows: flows, options: o}
+	return &Activities{store: store, flows: flows, options: o, redactor: newRedactor(os.Environ(), o.Redact)}
 }
 
 // Registry is what a Temporal worker and its test environment offer to register activities.

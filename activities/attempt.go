@@ -43,6 +43,7 @@ type attempt struct {
 	log      *attemptLog
 	card     flow.CardContent
 	beat     heartbeat
+	tell     func(secret string) // of a copy of the worker: who keeps the log
 
 	// Of a step in a process of its own, or with a command: see isolated.go.
 	isolated  *flow.Isolated
@@ -102,7 +103,7 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 		return StepResult{}, nil, policies.WithClass(fmt.Errorf("step %q is not in the plan of run %q", t.in.Step, t.in.Run), policies.Permanent)
 	}
 	t.spec = node.Policy.At(t.in.Rung)
-	t.log = newAttemptLog(t)
+	t.log = newAttemptLog(ctx, t)
 
 	if t.catch {
 		if t.ledger, err = t.settle(ctx, t.in.Failure, t.in.Forgiven); err != nil {
@@ -367,7 +368,7 @@ func (t *attempt) call(ctx context.Context, state any, join *joinSource) (*polic
 func (t *attempt) equip(ctx context.Context, log *slog.Logger, progress func(done, total int64)) context.Context {
 	info := t.info()
 	return guard.NewContext(flow.NewContext(ctx, flow.Runtime{
-		Info: info, Log: log, Card: &t.card, Progress: progress,
+		Info: info, Log: log, Card: &t.card, Progress: progress, Redact: t.redact,
 		Checkpoints: checkpoints{t.store, info.Flow, cmp.Or(info.Root, info.Run), info.Step, info.Index},
 	}), t.options.Guard)
 }

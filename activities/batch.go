@@ -131,7 +131,7 @@ func (b *batch) try(ctx context.Context) (records.Batch, error) {
 		return records.Batch{}, policies.WithClass(fmt.Errorf("foreach %q is not in the plan of run %q", b.in.Foreach, b.in.Run), policies.Permanent)
 	}
 	b.body = n.Nodes[0]
-	b.log = newAttemptLog(&attempt{Activities: b.Activities, number: b.number, in: StepInput{
+	b.log = newAttemptLog(ctx, &attempt{Activities: b.Activities, number: b.number, in: StepInput{
 		Flow: b.in.Flow, Run: b.in.Run, Step: b.in.Foreach, Index: records.Within(b.in.Index, b.in.First),
 	}})
 	if b.number > 1 || b.in.Look {

@@ -147,6 +147,7 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 			failure.Class = policies.Unknown
 		}
 	}
+	b.log.redactor.failure(failure)
 	if d, ok := t.spec.Defers(failure, err, def.RetryIf, failed); ok {
 		// The items after it would fare no better: the whole batch waits, and then this item goes first.
 		b.log.logger.Warn("the batch has to wait", "task", task, "wait", d.For, "reason", d.Reason, "error", failure.Message)
@@ -176,6 +177,7 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	if cf == nil {
 		cf = c.classify(err)
 	}
+	b.log.redactor.failure(cf)
 	cf.Message = fmt.Sprintf("the catch function failed: %s; it was called for: %s", cf.Message, f.Message)
 	cf.Flow, cf.Run, cf.Step, cf.Task = f.Flow, f.Run, f.Step, f.Task
 	cf.Attempt, cf.CodeFailures, cf.LostAttempts, cf.Worker, cf.Time = f.Attempt, f.CodeFailures, f.LostAttempts, f.Worker, b.options.Now()

@@ -136,6 +136,7 @@ func (p *program) workDir() (string, error) {
 func (p *program) command(dir string) (c isolate.Command, done func(), err error) {
 	info := p.t.info()
 	env := append(append(os.Environ(), environment(p.t.isolated)...), p.c.Env...)
+	p.t.secrets().environ(env)
 	env = append(env,
 		"STEPWELL_IN="+filepath.Join(p.base, "in"), "STEPWELL_OUT="+filepath.Join(p.base, "out"),
 		"STEPWELL_FLOW="+info.Flow, "STEPWELL_RUN="+info.Run, "STEPWELL_STEP="+info.Step, "STEPWELL_TASK="+info.Task,

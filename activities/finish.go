@@ -108,6 +108,7 @@ func earlier(ledger []records.Attempt) []string {
 // makes the workflow go on in another activity.
 func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (StepResult, error) {
 	ctx = context.WithoutCancel(ctx)
+	t.secrets().failure(f)
 	f.Flow, f.Run, f.Step, f.Task = t.in.Flow, t.in.Run, t.in.Step, flow.TaskName(t.in.Step, t.in.Index)
 	f.Attempt, f.Worker, f.Time = t.number, t.worker, t.options.Now()
 	if t.catch {
@@ -144,6 +145,7 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (Ste
 		d.Reason = "a catch function is called once"
 	default:
 		if again = t.again(f, err, code); again != nil {
+			again.Reason = t.secrets().text(again.Reason)
 			d = policies.Decision{Retry: true, Delay: again.Wait, Reason: again.Reason}
 			if again.Deferred {
 				entry.Outcome = records.Deferred
@@ -165,6 +167,7 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (Ste
 	if entry.Paused = !d.Retry && !t.catch && f.Class != policies.Cancelled && t.spec.Exhausted == policies.Pause; entry.Paused {
 		d.Reason += "; waits for a person (retry, skip or fail)"
 	}
+	d.Reason = t.secrets().text(d.Reason) // it may quote the error
 	entry.Reason = d.Reason
 
 	if t.log != nil {

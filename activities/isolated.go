@@ -63,6 +63,7 @@ type fromChild struct {
 	// Begun says that the author's function is called next.
 	Begun    bool            `json:"begun,omitempty"`
 	Log      json.RawMessage `json:"log,omitempty"`
+	Secret   string          `json:"secret,omitempty"` // to be kept out of the log
 	Progress *[2]int64       `json:"progress,omitempty"`
 	Question *guard.Question `json:"question,omitempty"`
 	Number   int64           `json:"number,omitempty"` // of the question

@@ -163,6 +163,7 @@ func (c *copied) try(ctx context.Context, task childTask) (o outcome, entries ma
 	}
 	a := New(store, Options{Worker: task.Worker, Classify: c.classify, Guard: guard.New(guard.Options{Ask: c.ask})}, f)
 	t := &attempt{Activities: a, flow: f, def: f.StepDef(task.In.Step), in: task.In, run: task.Run, number: task.Number, worker: task.Worker}
+	t.tell = func(secret string) { _ = c.conn.Send(fromChild{Secret: secret}) }
 	c.t = t
 	if task.Previous != nil {
 		t.ledger = []records.Attempt{{Failure: task.Previous}}

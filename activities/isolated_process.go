@@ -132,6 +132,8 @@ func (c *child) handle(m fromChild) {
 		c.begun = true
 	case m.Progress != nil:
 		c.t.beat.progress(m.Progress[0], m.Progress[1])
+	case m.Secret != "":
+		c.t.redact(m.Secret)
 	case m.Log != nil:
 		c.t.relog(m.Log)
 	case m.Question != nil:

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/stepwell-flows/stepwell/records"
 )
 
@@ -21,8 +23,9 @@ const flushEvery = 3 * time.Second
 type attemptLog struct {
 	logger *slog.Logger
 	// outputs keeps what a process prints, which has a limit of its own.
-	outputs slog.Handler
-	write   func([]byte) error
+	outputs  slog.Handler
+	redactor *redactor
+	write    func([]byte) error
 
 	mu     sync.Mutex
 	buf    bytes.Buffer
@@ -35,8 +38,8 @@ type attemptLog struct {
 	writing sync.Mutex // held while the log is written, so that an older content does not come last
 }
 
-func newAttemptLog(t *attempt) *attemptLog {
-	l := &attemptLog{}
+func newAttemptLog(ctx context.Context, t *attempt) *attemptLog {
+	l := &attemptLog{redactor: &redactor{above: t.Activities.redactor}}
 	number := t.number
 	if t.catch {
 		number = t.in.Failure.Attempt
@@ -54,7 +57,9 @@ func newAttemptLog(t *attempt) *attemptLog {
 			slog.String("run", t.in.Flow+"/"+t.in.Run), slog.String("task", t.info().Task), slog.Int("attempt", number)})
 		h, l.outputs = slog.NewMultiHandler(h, echo), slog.NewMultiHandler(l.outputs, echo)
 	}
-	l.logger = slog.New(h)
+	span := trace.SpanContextFromContext(ctx)
+	l.outputs = quiet{l.outputs, l.redactor, span}
+	l.logger = slog.New(quiet{h, l.redactor, span})
 	return l
 }
 

@@ -40,6 +40,8 @@ type Runtime struct {
 	Card        *CardContent
 	Progress    func(done, total int64)
 	Checkpoints Checkpoints
+	// Redact keeps a value out of the attempt's log.
+	Redact func(secret string)
 }
 
 type runtimeKey struct{}
