@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/signal"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -37,6 +38,8 @@ type App struct {
 	Dev func(context.Context, DevOptions) (*DevServer, error)
 	// Classify gives errors of all steps a class, see [WorkerOptions].
 	Classify func(error) policies.Class
+	// Redact says what else to hide in logs and in the texts of failures, see [WorkerOptions].
+	Redact []*regexp.Regexp
 }
 
 // IO is what a program reads and writes. Tests give their own.

@@ -62,7 +62,7 @@ func (c *command) work(ctx context.Context, o WorkerOptions) error {
 		return err
 	}
 	defer s.close()
-	o.Log, o.Classify = c.stepLog(), c.app.Classify
+	o.Log, o.Classify, o.Redact = c.stepLog(), c.app.Classify, c.app.Redact
 	w, err := NewWorker(s.temporal, s.store, o, c.app.Flows...)
 	if err != nil {
 		return err
@@ -82,7 +82,7 @@ func (c *command) work(ctx context.Context, o WorkerOptions) error {
 
 // startWorker runs a worker for all flows in this process.
 func (c *command) startWorker(s *session, taskQueue string, log slog.Handler) (stop func(), _ error) {
-	w, err := NewWorker(s.temporal, s.store, WorkerOptions{TaskQueue: taskQueue, Drain: 2 * time.Second, Log: log, Classify: c.app.Classify}, c.app.Flows...)
+	w, err := NewWorker(s.temporal, s.store, WorkerOptions{TaskQueue: taskQueue, Drain: 2 * time.Second, Log: log, Classify: c.app.Classify, Redact: c.app.Redact}, c.app.Flows...)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"regexp"
 	"runtime"
 	"time"
 
@@ -31,6 +32,9 @@ type WorkerOptions struct {
 	Drain time.Duration
 	// Log gets what steps log. Nil: the lines are only kept in the store.
 	Log slog.Handler
+	// Redact says what else to hide in logs and in the texts of failures: what a pattern matches. Passwords, tokens and keys that are
+	// known to be such are hidden anyway, and flow.Redact hides a single value. Nil: nothing else.
+	Redact []*regexp.Regexp
 	// Classify gives errors of all steps a class, or "" if it has no opinion. It is asked after a step's own
 	// policies.Classifier and before the built-in rules. Nil: those alone.
 	Classify func(error) policies.Class
@@ -70,7 +74,7 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 		workflows.Register(w, f.Name())
 	}
 	a := activities.New(store, activities.Options{
-		Worker: identity, Drain: o.Drain, Log: o.Log, Classify: o.Classify,
+		Worker: identity, Drain: o.Drain, Log: o.Log, Classify: o.Classify, Redact: o.Redact,
 		Guard: guard.New(guard.Options{Sharer: activities.NewSharer(c), Worker: identity}),
 	}, flows...)
 	a.Register(w)
