@@ -27,7 +27,13 @@ type Foreach struct {
 	Steps []*Step
 	// Join is the step that ends it.
 	Join *Step
+
+	run *Run
+	at  *place
 }
+
+// Run is the run that the foreach is of.
+func (f *Foreach) Run() *Run { return f.run }
 
 // Foreach counts the items of a foreach. One that is not in the plan is [ErrNotFound].
 func (r *Run) Foreach(ctx context.Context, name string) (*Foreach, error) {
@@ -36,7 +42,7 @@ func (r *Run) Foreach(ctx context.Context, name string) (*Foreach, error) {
 		return nil, fmt.Errorf("foreach %q: %w in run %s", name, ErrNotFound, r.Pathspec())
 	}
 	in := r.reading(ctx)
-	f := &Foreach{Name: name}
+	f := &Foreach{Name: name, run: r, at: at}
 	var err error
 	if f.Join, err = in.step(ctx, at.join); err != nil {
 		return nil, err

@@ -67,6 +67,9 @@ func (t *Task) Name() string { return flow.TaskName(t.Step, t.Index) }
 // Pathspec is "Flow/run/task".
 func (t *Task) Pathspec() string { return t.run.Pathspec() + "/" + t.Name() }
 
+// Run is the run that the task was read from. If it was reused, another run executed it: [Task.Owner].
+func (t *Task) Run() *Run { return t.run }
+
 // Reused says that the task was taken over from another run.
 func (t *Task) Reused() bool { return t.Owner != t.run.Run.Run }
 
