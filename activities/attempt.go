@@ -33,6 +33,7 @@ type attempt struct {
 
 	run    records.Run
 	spec   policies.Spec
+	guards guards // calls that count for the step's dependency, and for the budget of the run
 	number int
 	worker string
 	// workflow is the id of the one that runs the task.
@@ -155,9 +156,7 @@ func (t *attempt) guarded(ctx context.Context, state any, join *joinSource) (*po
 	if t.catch {
 		return t.call(ctx, state, join)
 	}
-	code, _ := count(t.ledger, t.in.Forgiven)
-	done, err := t.admit(t.spec, t.in.Flow, t.in.Run, code == 0)
-	if err != nil {
+	if err := t.admit(); err != nil {
 		return nil, err
 	}
 	failure, err := t.call(ctx, state, join)
@@ -165,10 +164,10 @@ func (t *attempt) guarded(ctx context.Context, state any, join *joinSource) (*po
 	if f == nil {
 		f = t.classify(err)
 	}
-	if _, marked := policies.DeferralOf(err, nil); marked {
-		f = nil // it says that it has to wait, and not that something failed
+	if _, marked := policies.DeferralOf(err, nil); marked || unavailable(err) && (failure == nil || failure.Class != policies.Bug) {
+		f = nothing // something else is away: the store, or what the step says it has to wait for
 	}
-	done(f)
+	t.guards.end(f)
 	return failure, err
 }
 
@@ -370,7 +369,7 @@ func (t *attempt) equip(ctx context.Context, log *slog.Logger, progress func(don
 	return guard.NewContext(flow.NewContext(ctx, flow.Runtime{
 		Info: info, Log: log, Card: &t.card, Progress: progress, Redact: t.redact,
 		Checkpoints: checkpoints{t.store, info.Flow, cmp.Or(info.Root, info.Run), info.Step, info.Index},
-	}), t.options.Guard)
+	}), t.options.Guard.Within(t.guards[0]))
 }
 
 // logger is what the author's code logs to. In a batch the lines say whose they are.

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
 )
 
 // The names of dependencies in Temporal. What all workers know of one is kept by a workflow of the type DependencyType, which
@@ -75,30 +77,42 @@ func (s sharer) Share(ctx context.Context, r guard.Report) (guard.Answer, error)
 	return a, h.Get(ctx, &a)
 }
 
-func unguarded(*policies.Failure) {}
+// guards are an attempt as what guards its step sees it: a call of the dependency, and one that counts for the budget of the run.
+type guards [2]*guard.Call
 
-// admit asks what guards a step whether an attempt may begin. First says that no attempt of the task has failed yet. Done must be
-// called with how the attempt ended, nil for well.
-func (a *Activities) admit(spec policies.Spec, flow, run string, first bool) (done func(*policies.Failure), err error) {
-	if spec.Dependency == nil && spec.Budget == nil {
-		return unguarded, nil
-	}
-	var calls [2]*guard.Call
-	if d := spec.Dependency; d != nil {
-		if calls[0], err = a.options.Guard.Dependency(*d).Begin(!first); err != nil {
-			return nil, err
+// end tells how the attempt ended, nil for well. What is told later does not count.
+func (g guards) end(f *policies.Failure) {
+	g[0].End(f)
+	g[1].End(f)
+}
+
+// nothing is the end of an attempt that says nothing about what was called.
+var nothing = &policies.Failure{Class: policies.Cancelled}
+
+// admit asks what guards the step whether the attempt may begin.
+func (t *attempt) admit() (err error) {
+	if d := t.spec.Dependency; d != nil {
+		if t.guards[0], err = t.options.Guard.Dependency(*d).Begin(!t.first()); err != nil {
+			return err
 		}
 	}
-	if b := spec.Budget; b != nil {
-		if calls[1], err = a.options.Guard.Run(flow, run, *b).Begin(!first); err != nil {
-			calls[0].End(&policies.Failure{Class: policies.Cancelled})
-			return nil, err
+	if b := t.spec.Budget; b != nil {
+		if t.guards[1], err = t.options.Guard.Run(t.in.Flow, t.in.Run, *b).Begin(!t.first()); err != nil {
+			t.guards.end(nothing)
+			return err
 		}
 	}
-	return func(f *policies.Failure) {
-		calls[0].End(f)
-		calls[1].End(f)
-	}, nil
+	return nil
+}
+
+// first says that nothing was called for the task yet, as far as is known.
+func (t *attempt) first() bool {
+	return !slices.ContainsFunc(t.ledger, func(e records.Attempt) bool { return e.Attempt > t.in.Forgiven && !refused(e) })
+}
+
+// refused says that an attempt was not made, to spare a service.
+func refused(e records.Attempt) bool {
+	return e.Outcome == records.Deferred && e.Failure != nil && e.Failure.Type == guard.RefusedType
 }
 
 // allowRetry asks the budgets that a step has a share in whether it may be tried again. The run's is asked first: what it refuses

@@ -64,7 +64,7 @@ func (t *attempt) startChild() (c *child, ready bool, err error) {
 	if err != nil {
 		return nil, false, startFailure(err)
 	}
-	c = &child{Child: one, t: t, desk: guard.NewDesk(t.options.Guard), messages: make(chan fromChild), hello: make(chan struct{}), quit: make(chan struct{})}
+	c = &child{Child: one, t: t, desk: guard.NewDesk(t.options.Guard.Within(t.guards[0])), messages: make(chan fromChild), hello: make(chan struct{}), quit: make(chan struct{})}
 	return c, ready, nil
 }
 

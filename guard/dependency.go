@@ -13,6 +13,8 @@ import (
 type Dependency struct {
 	registry *Registry
 	key      string
+	// outer is set within a call that probes it, and has the budget.
+	outer *Dependency
 
 	mu    sync.Mutex
 	state State // of what this process did
@@ -45,8 +47,8 @@ type RefusedError struct {
 // Error is the reason.
 func (e *RefusedError) Error() string { return e.Reason }
 
-// refused is the name of the type as a failure carries it.
-const refused = "RefusedError"
+// RefusedType is the name of the type of a [RefusedError] as a failure carries it.
+const RefusedType = "RefusedError"
 
 func (d *Dependency) refuse(wait time.Duration, reason string) error {
 	return refusal(&RefusedError{Dependency: d.state.Settings.Name, For: wait, Reason: reason})
@@ -186,6 +188,9 @@ func (d *Dependency) count(c Counts) {
 // AllowRetry asks whether a call that failed may be repeated, and counts that it is. An error has class OverBudget. It may take
 // up to 300 ms.
 func (d *Dependency) AllowRetry() error {
+	if d != nil && d.outer != nil {
+		return d.outer.AllowRetry()
+	}
 	if d == nil || d.registry == nil {
 		return nil
 	}
@@ -250,7 +255,7 @@ func (d *Dependency) end(c *Call, f *policies.Failure) {
 	blame := policies.Answered
 	if f != nil {
 		blame = f.Class.Blames()
-		if f.Type == refused {
+		if f.Type == RefusedType {
 			blame = policies.Nothing // another guard, in the step, refused the call
 		}
 	}

@@ -58,6 +58,10 @@ type Registry struct {
 	mu   sync.Mutex
 	all  map[string]*Dependency
 	more int // how many there may be until idle ones are looked for
+
+	// Of one that Within returned: outer is the one that knows, and probe the call.
+	outer *Registry
+	probe *Call
 }
 
 // New returns a registry.
@@ -75,6 +79,15 @@ func New(o Options) *Registry {
 	}
 	o.Worker += "#" + hex.EncodeToString(suffix[:])
 	return &Registry{options: o, all: map[string]*Dependency{}, more: 100}
+}
+
+// Within returns the registry for what goes on within a call, a step's attempt say. While the call probes a breaker, calls in it to
+// the same service are a part of it: none of them is held, and only how the whole call ends counts.
+func (r *Registry) Within(c *Call) *Registry {
+	if c == nil || !c.probe {
+		return r
+	}
+	return &Registry{outer: r, probe: c}
 }
 
 type contextKey struct{}
@@ -119,6 +132,13 @@ func RunKey(flow, run string) string { return "budget/" + flow + "/" + run }
 const idle = 10 * time.Minute
 
 func (r *Registry) get(key string, settings policies.Dependency) *Dependency {
+	if r.outer != nil {
+		d := r.outer.get(key, settings)
+		if key == r.probe.dependency.key {
+			return &Dependency{outer: d}
+		}
+		return d
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	d, ok := r.all[key]
