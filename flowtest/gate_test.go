@@ -3,15 +3,18 @@ package flowtest_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
 
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/flowtest"
 	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/workflows"
 )
 
@@ -54,4 +57,35 @@ func TestTaskThatClimbsLetsTheProbePass(t *testing.T) {
 			require.Equal(t, []int{2}, ended(t, r, f).Tries)
 		})
 	}
+}
+
+// drainOnce makes the run's first workflow continue as new when what runs has ended, as soon as something runs.
+func drainOnce() func(*testsuite.TestWorkflowEnvironment) {
+	first := true
+	return func(env *testsuite.TestWorkflowEnvironment) {
+		giveUp(env)
+		if first {
+			first = false
+			env.SetOnActivityStartedListener(func(*activityInfo, context.Context, converter.EncodedValues) { env.SetContinueAsNewSuggested(true) })
+		}
+	}
+}
+
+// A task that is deferred while its workflow continues as new has the attempts before it behind it.
+func TestDeferralOutlivesTheWorkflow(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	f := flow.New("WaitsFlow", flow.Step("call", func(context.Context, *waits) error {
+		if calls.Add(1) == 3 {
+			return away(10 * time.Minute)
+		}
+		return errors.New("a failure")
+	}, policies.Retry{MaximumAttempts: 3, InitialInterval: time.Second}, policies.Timeout{Total: time.Hour}))
+	r := flowtest.Run(t, f, flowtest.Options{Prepare: drainOnce()})
+	require.Equal(t, records.StatusFailed, r.Status)
+	require.Equal(t, int32(4), calls.Load())
+	require.Equal(t, 3, r.Failure.CodeFailures)
+	attempts := attemptsOf(t, r, "call")
+	require.Len(t, attempts, 4)
+	require.Equal(t, records.Deferred, attempts[2].Outcome)
 }

@@ -57,8 +57,11 @@ func (t *task) try(ctx workflow.Context) (activities.StepResult, error) {
 				return res, nil
 			}
 			if err == nil {
-				if failure, err = t.again(ctx, res.Again, &tried); err == nil && failure == nil {
-					keep()
+				failure, err = t.again(ctx, res.Again, &tried)
+				if failure == nil {
+					keep() // also when the workflow is about to continue as new
+				}
+				if failure == nil && err == nil {
 					continue
 				}
 			}
