@@ -5,39 +5,46 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 )
 
-// listFilter chooses runs of a list.
-type listFilter struct {
+// listFlags choose runs of a list.
+type listFlags struct {
 	limit    int
 	statuses []string
-	tags     []string
+	since    string
+	mine     bool
+	filter   runs.Filter
 }
 
 func (c *command) listCmd() *cobra.Command {
-	var o listFilter
+	var o listFlags
 	cmd := &cobra.Command{
 		Use: "list [FLOW]", Short: "List the flows in the store, or a flow's runs, newest first",
 		Example: c.examples(
 			"list                                      flows with their number of runs and latest run",
 			"list FLOW                                 the latest runs of a flow",
 			"list FLOW --status failed --tag nightly   those that failed and have the tag",
+			"list FLOW --mine --since 7d               my own of the last seven days",
+			"list FLOW --project fraud --branch prod   those of a project's branch",
 			"list FLOW --limit 0 --json                all runs, for scripts"),
 		Args: between(0, "a flow"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := o.check(); err != nil {
+			filter, err := o.parse(time.Now())
+			if err != nil {
 				return err
 			}
 			var spec runs.Pathspec
 			if len(args) > 0 {
-				var err error
 				if spec, err = runs.ParsePathspec(args[0]); err != nil {
 					return err
 				}
@@ -50,24 +57,37 @@ func (c *command) listCmd() *cobra.Command {
 				return err
 			}
 			defer done()
-			if len(args) == 0 && (len(o.statuses) > 0 || len(o.tags) > 0 || cmd.Flags().Changed("limit")) {
-				return inputf("--status, --tag and --limit choose among a flow's runs (name the flow)")
+			if len(args) > 0 {
+				return c.listRuns(cmd.Context(), reader, spec.Flow, filter, o.limit)
 			}
-			if len(args) == 0 {
-				return c.listFlows(cmd.Context(), reader)
+			var given []string
+			cmd.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+				if f.Changed && f.Name != "json" {
+					given = append(given, "--"+f.Name)
+				}
+			})
+			if len(given) > 0 {
+				return inputf("%s: these choose among a flow's runs (name the flow)", strings.Join(given, ", "))
 			}
-			return c.listRuns(cmd.Context(), reader, spec.Flow, o)
+			return c.listFlows(cmd.Context(), reader)
 		},
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.limit, "limit", 20, "how many runs to list, 0 for all")
 	f.StringArrayVar(&o.statuses, "status", nil, "only runs with this status: running, completed, failed, cancelled or unknown (may be given several times)")
-	f.StringArrayVar(&o.tags, "tag", nil, "only runs with this tag (given several times: with all of them)")
+	f.StringArrayVar(&o.filter.Tags, "tag", nil, "only runs with this tag, also one that they have by themselves, like user:ada (given several times: with all of them)")
+	f.StringVar(&o.filter.User, "user", "", "only runs that this user started")
+	f.BoolVar(&o.mine, "mine", false, "only runs that you started")
+	f.StringVar(&o.filter.Project, "project", "", "only runs of this project")
+	f.StringVar(&o.filter.Branch, "branch", "", "only runs on this branch of a project: user.NAME, test.NAME, prod or prod.NAME")
+	f.StringVar(&o.since, "since", "", "only runs that started since then: 90m, 24h, 7d, 2w, 2026-01-31, 2026-01-31T15:04 or RFC 3339")
 	return c.withJSON(cmd)
 }
 
-func (o listFilter) check() error {
+// parse makes a filter of the flags, or tells all that is wrong with them.
+func (o listFlags) parse(now time.Time) (runs.Filter, error) {
 	known := []records.Status{records.StatusRunning, records.StatusCompleted, records.StatusFailed, records.StatusCancelled, runs.Unknown}
+	f := o.filter
 	var errs []error
 	if o.limit < 0 {
 		errs = append(errs, inputf("--limit cannot be negative (0 lists all)"))
@@ -76,20 +96,40 @@ func (o listFilter) check() error {
 		if !slices.Contains(known, records.Status(s)) {
 			errs = append(errs, inputf("--status %q is not a status (use running, completed, failed, cancelled or unknown)", s))
 		}
+		f.Statuses = append(f.Statuses, records.Status(s))
 	}
-	return errors.Join(errs...)
-}
-
-func (o listFilter) match(r *runs.Run) bool {
-	if len(o.statuses) > 0 && !slices.Contains(o.statuses, string(r.Status)) {
-		return false
+	if o.since != "" {
+		var err error
+		f.Since, err = moment(o.since, now)
+		errs = append(errs, err)
 	}
-	for _, tag := range o.tags {
-		if !slices.Contains(r.Tags, tag) {
-			return false
+	if o.mine {
+		if f.User != "" {
+			errs = append(errs, inputf("--mine and --user are two ways to choose a user (leave one out)"))
+		}
+		if f.User = systemUser(); f.User == "" {
+			errs = append(errs, inputf("--mine: your user name is not known (use --user)"))
 		}
 	}
-	return true
+	return f, errors.Join(errs...)
+}
+
+// moment reads a time: how long it is ago, a day, or a time of a day, where nothing else is said in the zone of this machine.
+func moment(text string, now time.Time) (time.Time, error) {
+	for suffix, hours := range map[string]float64{"d": 24, "w": 7 * 24} {
+		if n, err := strconv.ParseFloat(strings.TrimSuffix(text, suffix), 64); err == nil && strings.HasSuffix(text, suffix) && n >= 0 && n < 1e5 {
+			return now.Add(-time.Duration(n * hours * float64(time.Hour))), nil
+		}
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= 0 {
+		return now.Add(-d), nil
+	}
+	for _, layout := range []string{time.DateOnly, "2006-01-02T15:04", "2006-01-02 15:04", time.RFC3339} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, inputf("--since %q is not a time (use 90m, 24h, 7d, 2w, 2026-01-31, 2026-01-31T15:04 or RFC 3339)", text)
 }
 
 func (c *command) listFlows(ctx context.Context, reader *runs.Reader) error {
@@ -136,13 +176,16 @@ func (c *command) listFlows(ctx context.Context, reader *runs.Reader) error {
 	return nil
 }
 
-func (c *command) listRuns(ctx context.Context, reader *runs.Reader, flowName string, o listFilter) error {
+// listBlock is how many runs are printed at once: of a long list, the first are to be seen soon.
+const listBlock = 50
+
+func (c *command) listRuns(ctx context.Context, reader *runs.Reader, flowName string, filter runs.Filter, limit int) error {
 	docs := []runDocument{}
 	s := c.term.out.style
 	t := newTable(c.io.Out)
 	t.row(s.faint("RUN"), s.faint("STATUS"), s.faint("STARTED"), s.faint("TOOK"), s.faint("USER"), s.faint("ORIGIN"), s.faint("TAGS"))
-	more := false
-	for run, err := range reader.Runs(ctx, flowName) {
+	found, more := 0, false
+	for run, err := range reader.Select(ctx, flowName, filter) {
 		if skippable(err) {
 			fmt.Fprintln(c.io.Err, "warning:", clean(err.Error()))
 			continue
@@ -150,29 +193,42 @@ func (c *command) listRuns(ctx context.Context, reader *runs.Reader, flowName st
 		if err != nil {
 			return err
 		}
-		if !o.match(run) {
-			continue
-		}
-		if o.limit > 0 && len(docs) == o.limit {
+		if limit > 0 && found == limit {
 			more = true
 			break
 		}
-		docs = append(docs, documentFacts(run, reader.Store()))
+		found++
+		if c.set.json {
+			docs = append(docs, documentFacts(run, reader.Store()))
+			continue
+		}
 		t.row(clean(run.Run.Run), s.status(run.Status), date(run.Started), took(run), dash(clean(run.User)), dash(clean(run.Origin)),
-			clean(strings.Join(run.Tags, ", ")))
+			clean(strings.Join(listedTags(run), ", ")))
+		if found%listBlock == 0 {
+			t.part()
+		}
 	}
 	switch {
 	case c.set.json:
 		return c.printJSON(docs)
-	case len(docs) == 0:
+	case found == 0:
 		fmt.Fprintf(c.io.Err, "no run of %s matches\n", flowName)
 	default:
 		t.flush()
 		if more {
-			fmt.Fprintf(c.io.Err, "there are more (add --limit %d)\n", 10*o.limit)
+			fmt.Fprintf(c.io.Err, "there are more (add --limit %d)\n", 10*limit)
 		}
 	}
 	return nil
+}
+
+// listedTags are the tags that a list shows: of those that a run has by itself, the user has a column, and the code is for show.
+func listedTags(run *runs.Run) []string {
+	tags := slices.Clone(run.Tags)
+	if run.Project != "" {
+		tags = append(tags, "project:"+run.Project, "project_branch:"+run.Branch)
+	}
+	return tags
 }
 
 // skippable says that one run cannot be read, which is no reason to keep the others back.

@@ -38,6 +38,19 @@ func (s *startFlags) add(cmd *cobra.Command) {
 	f.BoolVar(&s.detach, "detach", false, "start the run, print its name and leave")
 }
 
+// projectFlags are the flags of run alone: a resumed run is of its origin's project.
+type projectFlags struct {
+	project, branch string
+	production      bool
+}
+
+func (p *projectFlags) add(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&p.project, "project", "", "project that the run belongs to, on a branch of your own unless another one is chosen")
+	f.StringVar(&p.branch, "branch", "", "run on the project's branch test.BRANCH; with --production, prod.BRANCH")
+	f.BoolVar(&p.production, "production", false, "run on the project's branch prod")
+}
+
 func (c *command) runCmd() *cobra.Command {
 	run := &cobra.Command{
 		Use: "run FLOW", Short: "Start a run and follow it",
@@ -64,30 +77,35 @@ interrupted or killed, attach carries on.`,
 	}
 	for _, f := range c.app.Flows {
 		var start startFlags
+		var project projectFlags
 		sub := &cobra.Command{Use: f.Name(), Short: fmt.Sprintf("Run %s: %s", f.Name(), shorten(strings.Join(f.Plan().Steps(), ", "), 60)), Args: exactly()}
 		start.add(sub)
+		project.add(sub)
 		c.withJSON(sub)
 		var given map[string]string
 		if f.Check() == nil {
 			given = paramFlags(sub.Flags(), f)
 		}
-		sub.RunE = func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context(), f, start, given) }
+		sub.RunE = func(cmd *cobra.Command, _ []string) error { return c.run(cmd.Context(), f, start, project, given) }
 		run.AddCommand(sub)
 	}
 	return run
 }
 
-func (c *command) run(ctx context.Context, f *flow.Flow, start startFlags, given map[string]string) error {
+func (c *command) run(ctx context.Context, f *flow.Flow, start startFlags, project projectFlags, given map[string]string) error {
 	if err := checkFlows(c.app.Flows); err != nil {
 		return err
 	}
-	o := StartOptions{Params: given, Env: c.io.Env, Tags: start.tags, RunID: start.runID, MaxParallel: start.maxParallel}
+	o := StartOptions{
+		Params: given, Env: c.io.Env, Tags: start.tags, RunID: start.runID, MaxParallel: start.maxParallel,
+		Project: project.project, Branch: project.branch, Production: project.production,
+	}
 	// Everything that can be refused is, before a server or a store is touched.
 	_, err := f.ResolveParams(given, c.io.Env)
 	if o.RunID != "" {
 		err = errors.Join(err, records.CheckRunID(o.RunID))
 	}
-	if err = errors.Join(err, checkTags(o.Tags), checkParallel(o.MaxParallel)); err != nil {
+	if err = errors.Join(err, checkTags(o.Tags), checkProject(o), checkParallel(o.MaxParallel)); err != nil {
 		return &InputError{err}
 	}
 	return c.launch(ctx, start, func(s *session) (*runs.Run, error) { return s.client.Start(ctx, f, o) })

@@ -86,6 +86,9 @@ func (c *command) showRun(ctx context.Context, reader *runs.Reader, run *runs.Ru
 		fact("ended", date(run.Ended))
 	}
 	fact("tags", strings.Join(run.Tags, ", "))
+	if run.Project != "" {
+		fact("project", fmt.Sprintf("%s, branch %s", run.Project, run.Branch))
+	}
 	if run.Origin != "" {
 		fact("resumed from", run.Origin)
 		if run.Root != run.Origin {

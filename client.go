@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os/user"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -63,9 +62,7 @@ func NewClient(c client.Client, store *artifacts.Store, o ClientOptions) *Client
 		o.TaskQueue = DefaultTaskQueue
 	}
 	if o.User == "" {
-		if u, err := user.Current(); err == nil {
-			o.User = u.Username
-		}
+		o.User = systemUser()
 	}
 	return &Client{temporal: c, store: store, reader: runs.New(store, c), options: o}
 }
@@ -80,8 +77,14 @@ type StartOptions struct {
 	// Env looks up environment variables for parameters that are not given, usually os.LookupEnv.
 	// Nil looks up none.
 	Env func(string) (string, bool)
-	// Tags are kept with the run.
+	// Tags are kept with the run: at most 50, of 1 to 500 characters on one line each. They can be changed later.
 	Tags []string
+	// Project is the project that the run belongs to: lower-case letters, digits and _. Defaults to none.
+	Project string
+	// Branch and Production choose the branch of the project, which is the user's own, user.NAME, unless set: Branch makes it
+	// test.BRANCH, Production prod, and both prod.BRANCH.
+	Branch     string
+	Production bool
 	// RunID names the run. Defaults to a new id that begins with the time.
 	RunID string
 	// MaxParallel bounds the tasks of the run that run at the same time. 0 means no limit but those of the workers.
@@ -115,11 +118,14 @@ func (c *Client) Start(ctx context.Context, f *flow.Flow, o StartOptions) (*runs
 	if o.RunID != "" {
 		err = errors.Join(err, records.CheckRunID(o.RunID))
 	}
-	err = errors.Join(err, checkTags(o.Tags), checkParallel(o.MaxParallel))
+	err = errors.Join(err, checkTags(o.Tags), checkProject(o), checkParallel(o.MaxParallel))
 	if err != nil {
 		return nil, &InputError{err}
 	}
-	return c.start(ctx, records.Run{Flow: f.Name(), Run: o.RunID, Plan: f.Plan(), Params: params, Tags: o.Tags, MaxParallel: o.MaxParallel}, nil)
+	return c.start(ctx, records.Run{
+		Flow: f.Name(), Run: o.RunID, Plan: f.Plan(), Params: params, Tags: o.Tags, MaxParallel: o.MaxParallel,
+		Project: o.Project, Branch: branch(o, c.options.User),
+	}, nil)
 }
 
 func checkParallel(n int) error {
@@ -127,16 +133,6 @@ func checkParallel(n int) error {
 		return fmt.Errorf("the limit of parallel tasks (MaxParallel, --max-parallel) is %d (use 0 for none, or 1 or more)", n)
 	}
 	return nil
-}
-
-func checkTags(tags []string) error {
-	var errs []error
-	for _, t := range tags {
-		if t == "" || len(t) > 255 || strings.ContainsAny(t, "\x00\n\r") {
-			errs = append(errs, fmt.Errorf("tag %q is not allowed (use 1 to 255 bytes on one line)", t))
-		}
-	}
-	return errors.Join(errs...)
 }
 
 // maxPlan bounds the workflow's input, which holds the plan. Temporal refuses payloads over 2 MiB and
@@ -149,6 +145,7 @@ func (c *Client) start(ctx context.Context, doc records.Run, at *records.Cursor)
 		return nil, errors.Join(err, inputf("the plan of flow %q has %d bytes, a workflow's input may have %d (split the flow)", doc.Flow, len(b), maxPlan))
 	}
 	doc.Started, doc.User, doc.Code = time.Now(), c.options.User, codeVersion()
+	doc.Tags, doc.Branch = records.UniqueTags(doc.Tags), resumedBranch(doc.Branch, doc.User)
 	doc.TaskQueue, doc.Namespace = c.options.TaskQueue, c.options.Namespace
 	if id, err := runs.ClusterID(ctx, c.temporal); err == nil { // else the run cannot be told from one of another cluster
 		doc.Cluster = id
@@ -254,8 +251,8 @@ func searchAttributes(doc records.Run) temporal.SearchAttributes {
 	if doc.Origin != "" {
 		updates = append(updates, attrOrigin.ValueSet(doc.Origin))
 	}
-	if len(doc.Tags) > 0 {
-		updates = append(updates, attrTags.ValueSet(doc.Tags))
+	if tags := searchTags(doc.Tags); len(tags) > 0 {
+		updates = append(updates, attrTags.ValueSet(tags))
 	}
 	return temporal.NewSearchAttributes(updates...)
 }

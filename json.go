@@ -26,6 +26,8 @@ type runDocument struct {
 	DurationSeconds float64           `json:"duration_seconds,omitempty"`
 	User            string            `json:"user,omitempty"`
 	Tags            []string          `json:"tags,omitempty"`
+	Project         string            `json:"project,omitempty"`
+	Branch          string            `json:"branch,omitempty"`
 	Params          map[string]string `json:"params,omitempty"`
 	// Origin is the run that this one was resumed from, Root the first of a chain of resumes.
 	Origin     string `json:"origin,omitempty"`
@@ -237,7 +239,8 @@ type cardDocument struct {
 func documentFacts(r *runs.Run, store *artifacts.Store) runDocument {
 	return runDocument{
 		Pathspec: r.Pathspec(), Flow: r.Flow, Run: r.Run.Run, Status: r.Status, Started: r.Started, Ended: r.Ended,
-		DurationSeconds: r.Duration().Seconds(), User: r.User, Tags: r.Tags, Params: r.Params, Origin: r.Origin, Root: r.Root,
+		DurationSeconds: r.Duration().Seconds(), User: r.User, Tags: r.Tags, Project: r.Project, Branch: r.Branch,
+		Params: r.Params, Origin: r.Origin, Root: r.Root,
 		Code: r.Code, WorkflowID: r.WorkflowID, TaskQueue: r.TaskQueue, Namespace: r.Namespace, Store: store.String(), Failure: r.Failure,
 	}
 }

@@ -76,7 +76,8 @@ type ResumeStep struct {
 }
 
 // Resume starts a new run that takes over the finished steps of its origin and runs the rest. It returns
-// without waiting. The origin is not changed.
+// without waiting. The origin is not changed. The new run is of the origin's project and branch; in place of another user's own
+// branch it has this one's.
 func (c *Client) Resume(ctx context.Context, f *flow.Flow, o ResumeOptions) (*runs.Run, *ResumePlan, error) {
 	p, err := c.planResume(ctx, f, o, o.Token != "")
 	if err != nil {
@@ -179,7 +180,7 @@ func (c *Client) planResume(ctx context.Context, f *flow.Flow, o ResumeOptions, 
 	}
 	p.doc = records.Run{
 		Flow: f.Name(), Run: o.RunID, Plan: plan, Params: params, Tags: o.Tags, MaxParallel: o.MaxParallel,
-		Origin: origin.Run.Run, Root: origin.Root, Reused: map[string]string{},
+		Origin: origin.Run.Run, Root: origin.Root, Reused: map[string]string{}, Project: origin.Project, Branch: origin.Branch,
 	}
 	if err := c.reuse(ctx, p, plan, origin, o.Step, count); err != nil {
 		return nil, err

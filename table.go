@@ -12,6 +12,7 @@ type table struct {
 	w      io.Writer
 	indent string
 	rows   [][]string
+	widths []int
 }
 
 func newTable(w io.Writer) *table { return &table{w: w} }
@@ -19,9 +20,16 @@ func newTable(w io.Writer) *table { return &table{w: w} }
 // row adds a line. A single cell stands alone and does not widen the first column.
 func (t *table) row(cells ...string) { t.rows = append(t.rows, cells) }
 
-// flush prints the rows. Nothing follows the last cell of a row, so copied lines have no spaces at their end.
+// flush prints the rows. What comes then is another table.
 func (t *table) flush() {
-	var widths []int
+	t.part()
+	t.widths = nil
+}
+
+// part prints the rows so far, of a table that goes on: its columns get wider if they must. Nothing follows the last cell of a
+// row, so copied lines have no spaces at their end.
+func (t *table) part() {
+	widths := t.widths
 	for _, cells := range t.rows {
 		if len(cells) < 2 {
 			continue
@@ -47,6 +55,6 @@ func (t *table) flush() {
 		}
 		b.WriteByte('\n')
 	}
-	t.rows = nil
+	t.rows, t.widths = nil, widths
 	_, _ = io.WriteString(t.w, b.String()) // the stream remembers what went wrong
 }

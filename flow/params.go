@@ -70,8 +70,8 @@ var legalParam = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,63}$`)
 
 // reserved names are flags of the commands that take a flow's parameters.
 var reserved = []string{
-	"address", "detach", "help", "json", "log-level", "namespace", "origin", "param", "plan", "profile", "run-id",
-	"state-dir", "step", "store", "tag", "task-queue", "token", "version",
+	"address", "branch", "detach", "help", "json", "log-level", "max-parallel", "namespace", "origin", "param", "plan", "production",
+	"profile", "project", "run-id", "state-dir", "step", "store", "tag", "task-queue", "token", "version",
 }
 
 func bindParams(fields []artifacts.Field) ([]boundParam, error) {
