@@ -50,7 +50,7 @@ type ClientOptions struct {
 	// steps. Set, it is the timeout of workflow tasks as well, which is 10 s otherwise.
 	Heartbeat time.Duration
 	// Slots is how many steps the workers of the task queue run at the same time in all, if that is known and not many: a
-	// foreach then has little more than that under way at any time, which costs the server least. Defaults to not known.
+	// foreach then has about twice that under way at any time, which costs the server least. Defaults to not known.
 	Slots int
 	// User is recorded with each run. Defaults to the operating system's name of the user.
 	User string
@@ -188,7 +188,7 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *records.Curso
 	}
 	limits := workflows.Limits{}
 	if c.options.Slots > 0 {
-		limits.Shards, limits.Window = 2, c.options.Slots
+		limits.Shards, limits.Window, limits.Follow = 1, 2*c.options.Slots, true
 	}
 	limits = limits.WithDefaults() // which may be others by the time that the run is replayed
 	in.Limits = &limits

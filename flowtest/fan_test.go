@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -33,6 +34,7 @@ var ways = map[string]struct {
 	"shards":           {limits: workflows.Limits{Tasks: 1, Shard: 3}},
 	"shards of shards": {limits: workflows.Limits{Tasks: 1, Shard: 2, Children: 3}},
 	"batches":          {fan: flow.Fan{Batch: 4}},
+	"one shard after the other, not waiting for slow items": {limits: workflows.Limits{Tasks: 1, Shard: 3, Shards: 1, Window: 2, Follow: true}},
 }
 
 type texts struct {
@@ -323,4 +325,52 @@ func TestNestedShardsStop(t *testing.T) {
 	require.Equal(t, records.StatusFailed, run.Status)
 	require.Equal(t, "cell[0,0]", run.Failure.Task)
 	require.LessOrEqual(t, started.Load(), int64(2*2*3), "at most two shards, of two rows, of three cells each, were under way")
+}
+
+// With one shard at a time, an item that takes long does not keep the shards after its own from starting: item 1 waits for the
+// last one.
+func TestShardsFollowBeforeTheOneBeforeHasEnded(t *testing.T) {
+	t.Parallel()
+	for name, fan := range map[string]flow.Fan{"items": {}, "batches": {Batch: 2}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var under, most atomic.Int64
+			last := make(chan struct{})
+			f := flow.New("FollowFlow", flow.Foreach("numbers",
+				func(*texts) []int {
+					all := make([]int, 40)
+					for i := range all {
+						all[i] = i
+					}
+					return all
+				}, func(s *texts, n int) { s.Item = n },
+				flow.Step("number", func(ctx context.Context, s *texts) error {
+					n := under.Add(1)
+					defer under.Add(-1)
+					for was := most.Load(); n > was && !most.CompareAndSwap(was, n); was = most.Load() {
+					}
+					switch s.Item {
+					case 1:
+						select {
+						case <-last:
+						case <-ctx.Done():
+							return ctx.Err()
+						}
+					case 39:
+						close(last)
+					}
+					s.Text = strconv.Itoa(s.Item)
+					return nil
+				}),
+			).With(fan).Join("join", func(_ context.Context, s *texts, in flow.Inputs[texts]) error {
+				for _, one := range in.All() {
+					s.Total = append(s.Total, one.Text)
+				}
+				return nil
+			}))
+			run := flowtest.Run(t, f, flowtest.Options{Limits: &workflows.Limits{Tasks: 1, Shard: 4, Shards: 1, Window: 2, Follow: true}})
+			require.Len(t, total(t, run), 40)
+			require.LessOrEqual(t, most.Load(), int64(4), "item 1, at most one more of a shard that is followed, and two")
+		})
+	}
 }

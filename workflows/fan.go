@@ -26,6 +26,15 @@ type fan struct {
 	list flow.List
 	// quota is how many items may run at the same time, 0 for no limit.
 	quota int
+	// last is called when the last item starts, if it is set.
+	last func(ctx workflow.Context)
+}
+
+// starts hears that unit i of n starts.
+func (f *fan) starts(ctx workflow.Context, i, n int) {
+	if i == n-1 && f.last != nil {
+		f.last(ctx)
+	}
 }
 
 // batch is how many items an activity runs, 1 when each task is an activity.
@@ -123,6 +132,7 @@ func (r *run) direct(ctx workflow.Context, s *scope, f *fan, first, count int, a
 	}
 	p.started(at.Parts)
 	return r.parts(ctx, s, at.Parts, r.width(f), tolerate, func(ctx workflow.Context, i int) error {
+		f.starts(ctx, i, count)
 		err := r.node(ctx, s, &f.n.Nodes[0], records.Within(f.x, first+i), at.Parts[i])
 		p.item(err)
 		return err
@@ -168,6 +178,8 @@ type shard struct {
 	future workflow.ChildWorkflowFuture
 	ended  bool
 	told   bool
+	// next lets the next shard start. It may be called more than once.
+	next func(ctx workflow.Context)
 }
 
 // halt tells the shard to start nothing further.
@@ -181,6 +193,9 @@ func (sh *shard) halt(ctx workflow.Context) {
 		_ = sh.future.SignalChildWorkflow(ctx, haltSignal, nil).Get(ctx, nil)
 	})
 }
+
+// maxOpen is how many shards of a list are open at the same time because each has slow items left, see Limits.Follow.
+const maxOpen = 10
 
 // sharded runs a part of a list as shards, each a child workflow.
 func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, at *records.Cursor, tolerate int, p *progress) error {
@@ -213,16 +228,21 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 		width = min(width, r.maxParallel)
 		permits = max(1, r.maxParallel/width)
 	}
+	follow := r.limits.Follow && f.quota == 0 && r.maxParallel == 0
 	var (
-		next    int
-		stopped error
-		done    = workflow.NewWaitGroup(ctx)
+		next, open int
+		stopped    error
+		done       = workflow.NewWaitGroup(ctx)
+		start      func(ctx workflow.Context)
 	)
-	for range width {
+	// Each of these runs one shard after the other, until another takes its place: because the shard has only some slow items left.
+	start = func(ctx workflow.Context) {
+		open++
 		done.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer done.Done()
-			for next < children {
+			defer func() { open-- }()
+			for replaced := false; next < children && !replaced; {
 				k := next
 				next++
 				if ended[k] {
@@ -235,8 +255,14 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 				from := first + k*size
 				out, err := r.shard(ctx, s, ShardInput{
 					Version: InputVersion, Flow: r.flow, Run: r.id, Node: *f.n, Index: f.x, From: f.from, List: f.list,
-					First: from, Count: min(size, first+count-from), Quota: quota, MaxParallel: permits,
+					First: from, Count: min(size, first+count-from), Quota: quota, MaxParallel: permits, Tell: follow && next < children,
 					Stop: s.strict, Look: at.Look || r.reset(), Defaults: r.defaults, Limits: r.limits, Rungs: r.rungs,
+				}, func(ctx workflow.Context) (yes bool) {
+					if yes = !replaced && next < children && open < maxOpen; yes {
+						replaced = true
+						start(ctx)
+					}
+					return yes
 				})
 				if errors.Is(err, errStopped) {
 					stopped = later(stopped, err)
@@ -266,6 +292,9 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 				}
 			}
 		})
+	}
+	for range width {
+		start(ctx)
 	}
 	done.Wait(ctx)
 	if err := ctx.Err(); err != nil {
@@ -297,15 +326,27 @@ func (r *run) lookShards(ctx workflow.Context, f *fan, first, count, size int, a
 	return nil
 }
 
-// shard runs one shard to its end.
-func (r *run) shard(ctx workflow.Context, s *scope, in ShardInput) (ShardOutput, error) {
+// shard runs one shard to its end. When the shard has started its last item, follow may start another.
+func (r *run) shard(ctx workflow.Context, s *scope, in ShardInput, follow func(workflow.Context) bool) (ShardOutput, error) {
 	release, err := r.enter(ctx, s, r.children, int64(in.MaxParallel))
 	if err != nil {
 		return ShardOutput{}, err
 	}
-	defer release()
+	room := true
+	leave := func() {
+		if room {
+			room = false
+			release()
+		}
+	}
+	defer leave()
 	last := in.First + in.Count - 1
 	sh := &shard{id: ShardID(r.flow, r.id, in.Node.Name, in.Index, in.First, last), scope: s}
+	sh.next = func(ctx workflow.Context) {
+		if follow(ctx) {
+			leave()
+		}
+	}
 	ctx = workflow.WithChildOptions(ctx, workflow.ChildWorkflowOptions{
 		WorkflowID:          sh.id,
 		WaitForCancellation: true,
@@ -355,6 +396,7 @@ func (r *run) batches(ctx workflow.Context, s *scope, f *fan, first, count int, 
 		}
 	}
 	return r.parts(ctx, s, at.Parts, r.width(f), units, func(ctx workflow.Context, i int) error {
+		f.starts(ctx, i, units)
 		in := activities.BatchInput{
 			Flow: r.flow, Run: r.id, Foreach: f.n.Name, Index: f.x, From: f.from, List: f.list,
 			First: first + i*size, Count: min(size, count-i*size), Stop: s.strict, Look: at.Look || r.reset(),

@@ -37,6 +37,8 @@ type ShardInput struct {
 	MaxParallel int `json:"max_parallel,omitempty"`
 	// Stop says that one failure stops the foreach.
 	Stop bool `json:"stop,omitempty"`
+	// Tell says that the parent wants to know when the last item starts.
+	Tell bool `json:"tell,omitempty"`
 	// Look says that items may be finished already.
 	Look     bool              `json:"look,omitempty"`
 	Defaults policies.Defaults `json:"defaults,omitzero"`
@@ -77,6 +79,9 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 		at = &records.Cursor{Look: in.Look}
 	}
 	f := &fan{n: &in.Node, x: in.Index, from: in.From, list: in.List, quota: in.Quota}
+	if in.Tell {
+		f.last = r.tellLast
+	}
 	p := r.begins(f)
 	p.Items = in.Count
 
@@ -111,8 +116,16 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 // find out: what it says is the workflow id of the shard.
 const failedSignal = "stepwell.failed"
 
+// lastSignal tells the parent of a shard that its last item starts.
+const lastSignal = "stepwell.last"
+
 // tellParent tells the parent that this shard stops.
-func (r *run) tellParent(ctx workflow.Context) {
+func (r *run) tellParent(ctx workflow.Context) { r.signalParent(ctx, failedSignal) }
+
+// tellLast tells the parent that this shard has nothing left to start.
+func (r *run) tellLast(ctx workflow.Context) { r.signalParent(ctx, lastSignal) }
+
+func (r *run) signalParent(ctx workflow.Context, name string) {
 	parent := r.info.ParentWorkflowExecution
 	if parent == nil {
 		return
@@ -120,23 +133,27 @@ func (r *run) tellParent(ctx workflow.Context) {
 	id := r.info.WorkflowExecution.ID
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		// A parent that has ended need not know.
-		_ = workflow.SignalExternalWorkflow(ctx, parent.ID, parent.RunID, failedSignal, id).Get(ctx, nil)
+		_ = workflow.SignalExternalWorkflow(ctx, parent.ID, parent.RunID, name, id).Get(ctx, nil)
 	})
 }
 
-// listen hears of shards that stop.
+// listen hears of shards that stop, or start their last item.
 func (r *run) listen(ctx workflow.Context) {
-	workflow.Go(ctx, func(ctx workflow.Context) {
-		for signals := workflow.GetSignalChannel(ctx, failedSignal); ; {
-			var id string
-			signals.Receive(ctx, &id)
-			for _, sh := range r.shards {
-				if sh.id == id && !sh.ended {
-					sh.scope.failed(ctx)
+	hear := func(name string, do func(workflow.Context, *shard)) {
+		workflow.Go(ctx, func(ctx workflow.Context) {
+			for signals := workflow.GetSignalChannel(ctx, name); ; {
+				var id string
+				signals.Receive(ctx, &id)
+				for _, sh := range r.shards {
+					if sh.id == id && !sh.ended {
+						do(ctx, sh)
+					}
 				}
 			}
-		}
-	})
+		})
+	}
+	hear(failedSignal, func(ctx workflow.Context, sh *shard) { sh.scope.failed(ctx) })
+	hear(lastSignal, func(ctx workflow.Context, sh *shard) { sh.next(ctx) })
 }
 
 // asError is a failure as a workflow returns it.

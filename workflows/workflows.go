@@ -55,6 +55,9 @@ type Limits struct {
 	Window int `json:"window,omitempty"`
 	// Shards is how many shards of one workflow run at the same time. Defaults to 10.
 	Shards int `json:"shards,omitempty"`
+	// Follow lets the next shard start when one has started its last item: few shards, and none that waits for a slow item. It
+	// does not count where the author or the run limits how much runs at the same time.
+	Follow bool `json:"follow,omitempty"`
 	// Activities is how many activities of one workflow run at the same time: shapes within shapes multiply, and a server
 	// does not take more than 2000. Defaults to 500.
 	Activities int `json:"activities,omitempty"`
@@ -64,7 +67,7 @@ type Limits struct {
 func (l Limits) WithDefaults() Limits {
 	return Limits{
 		Tasks: cmp.Or(l.Tasks, 200), Shard: cmp.Or(l.Shard, 500), Children: cmp.Or(l.Children, 500),
-		Window: cmp.Or(l.Window, 250), Shards: cmp.Or(l.Shards, 10), Activities: cmp.Or(l.Activities, 500),
+		Window: cmp.Or(l.Window, 250), Shards: cmp.Or(l.Shards, 10), Activities: cmp.Or(l.Activities, 500), Follow: l.Follow,
 	}
 }
 
