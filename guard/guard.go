@@ -127,10 +127,6 @@ func DependencyKey(name string) string { return "dependency/" + name }
 // RunKey is the key of a run's budget.
 func RunKey(flow, run string) string { return "budget/" + flow + "/" + run }
 
-// idle is how long after its last use a dependency is kept, or for twice the longest of its windows. The budgets of runs come and
-// go with them.
-const idle = 10 * time.Minute
-
 func (r *Registry) get(key string, settings policies.Dependency) *Dependency {
 	if r.outer != nil {
 		d := r.outer.get(key, settings)
