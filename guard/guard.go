@@ -26,6 +26,7 @@ import (
 	"maps"
 	mathrand "math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/policies"
@@ -54,6 +55,8 @@ type Sharer interface {
 // Registry is what a process knows of dependencies. It is safe for concurrent use. Make one with [New].
 type Registry struct {
 	options Options
+	// reports counts the reports about all dependencies: one that was forgotten and is used again goes on from there.
+	reports atomic.Int64
 
 	mu   sync.Mutex
 	all  map[string]*Dependency
