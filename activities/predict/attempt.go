@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/flow"
@@ -108,7 +109,10 @@ type sending struct {
 func (c *Client) one(ctx context.Context, h heading, n int, hedge bool, p payload, resp any, permit permit) sending {
 	ctx, span := c.startAttempt(ctx, h, n, hedge)
 	s := sending{resp: resp}
-	s.answer, s.err = c.transport.send(ctx, p, h, resp)
+	s.err = safely(func() (err error) {
+		s.answer, err = c.transport.send(ctx, p, h, resp)
+		return err
+	})
 	s.failure = policies.Classify(s.err)
 	told := s.failure
 	if s.err != nil && context.Cause(ctx) != nil && ctx.Err() == context.Canceled {
@@ -117,6 +121,17 @@ func (c *Client) one(ctx context.Context, h heading, n int, hedge bool, p payloa
 	permit.end(told, resp)
 	endAttempt(span, s)
 	return s
+}
+
+// safely makes a panic an error: what decodes an answer may be the author's, and runs on goroutines where a panic would end the
+// process with all of its tasks.
+func safely(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = policies.PanicFailure(v, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // sent sends a request, and once more if there is no answer for a while: the first that is decisive counts.

@@ -92,7 +92,8 @@ type BatchOptions struct {
 // a long wait or is out of reach. Return it from the step: the task waits in its workflow and goes on with what is missing.
 func Batch[Req, Resp any](ctx context.Context, c *Client, items []Item[Req], o BatchOptions) (Outcome[Resp], error) {
 	started := time.Now()
-	b := &batch{client: c, newResp: func() any { return new(Resp) }, byKey: map[string]*entry{}, results: make(chan []tried)}
+	b := &batch{client: c, newResp: func() any { return new(Resp) }, byKey: map[string]*entry{}}
+	b.results = make(chan []tried, cap(c.slots)) // what is under way can end though nobody takes it any more
 	b.report.Items, b.report.Failed = len(items), map[policies.Class]int{}
 	b.saved = checkpoint{name: cmp.Or(o.Name, "predict")}
 	if err := b.chunks(o.Chunk); err != nil {

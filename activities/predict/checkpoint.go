@@ -102,7 +102,7 @@ func (b *batch) restore(ctx context.Context) error {
 			continue
 		}
 		resp := b.newResp()
-		if b.client.transport.restore(r.Response, resp) != nil {
+		if safely(func() error { return b.client.transport.restore(r.Response, resp) }) != nil {
 			continue // the type has changed: ask again
 		}
 		b.finish(e, resp, nil)

@@ -105,7 +105,7 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 			if r, ok := answers[e.key]; ok {
 				t.status, t.replayed, t.resp = strconv.Itoa(r.Status), r.Replayed, newResp()
 				if t.err = r.err(c.transport.target()); t.err == nil {
-					t.err = decodeJSON(r.Response, t.resp)
+					t.err = safely(func() error { return decodeJSON(r.Response, t.resp) })
 				}
 				t.failure = policies.Classify(t.err)
 			} else if f == nil {
