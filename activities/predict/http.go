@@ -94,6 +94,11 @@ func (t *httpTransport) send(ctx context.Context, p payload, h heading, resp any
 	if err != nil {
 		return answer{}, err
 	}
+	if h.key != "" {
+		// Without it net/http cannot send the body again. For a request with a key it would, on one idle connection after the other:
+		// attempts that no policy has decided on and nobody counts.
+		r.GetBody = nil
+	}
 	for name, values := range t.header {
 		r.Header[http.CanonicalHeaderKey(name)] = values
 	}
