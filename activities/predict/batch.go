@@ -75,7 +75,9 @@ func (r Report) String() string {
 // BatchOptions are the settings of a [Batch]. The zero value is ready.
 type BatchOptions struct {
 	// Name tells the batches of one task apart: the results so far are kept under it. It is a part of a checkpoint's name (see
-	// flow.SaveCheckpoint). Defaults to "predict".
+	// flow.SaveCheckpoint). Defaults to "predict". Batches with the same name share the results of equal items, unless they ask
+	// another URL or method; models that are told apart otherwise, by a header for example, need names. It is no part of the
+	// idempotency keys: where models share the store of a [Middleware], give their items different keys.
 	Name string
 	// Chunk is how many items travel in one request. Above 1 the client's URL must be that of a [BatchHandler]. Defaults to 1, which any
 	// server understands.
@@ -95,6 +97,7 @@ func Batch[Req, Resp any](ctx context.Context, c *Client, items []Item[Req], o B
 	b := &batch{client: c, newResp: func() any { return new(Resp) }, byKey: map[string]*entry{}}
 	b.results = make(chan []tried, cap(c.slots)) // what is under way can end though nobody takes it any more
 	b.report.Items, b.report.Failed = len(items), map[policies.Class]int{}
+	b.target = digestOf([]byte(c.transport.identity()))
 	b.saved = checkpoint{name: cmp.Or(o.Name, "predict")}
 	if err := b.chunks(o.Chunk); err != nil {
 		return Outcome[Resp]{}, err
@@ -139,14 +142,18 @@ type entry struct {
 	failure  *policies.Failure
 }
 
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
 // add takes an item, or finds the one with the same key.
 func (b *batch) add(ctx context.Context, key string, req any) (*entry, error) {
 	p, err := b.client.transport.encode(req)
 	if err != nil {
 		return nil, policies.WithClass(fmt.Errorf("encode the request: %w", err), policies.Invalid)
 	}
-	sum := sha256.Sum256(p.bytes)
-	digest := hex.EncodeToString(sum[:])
+	digest := digestOf(p.bytes)
 	full, err := Key(ctx, cmp.Or(key, digest))
 	if err != nil {
 		return nil, err
@@ -174,6 +181,7 @@ type batch struct {
 	entries []*entry
 	byKey   map[string]*entry
 	report  Report
+	target  string // a digest
 	saved   checkpoint
 
 	fresh   []*entry // never sent, in order

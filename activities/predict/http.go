@@ -71,6 +71,13 @@ func (t *httpTransport) place() string {
 	return bare.String()
 }
 
+// identity is the URL without what says who asks.
+func (t *httpTransport) identity() string {
+	bare := *t.url
+	bare.User, bare.Fragment = nil, ""
+	return bare.String()
+}
+
 func (t *httpTransport) check() error {
 	if t.bad == nil {
 		return nil

@@ -6,6 +6,8 @@ import "context"
 type Transport interface {
 	// target is what is called, for people, without secrets.
 	target() string
+	// identity tells targets apart. It may hold secrets.
+	identity() string
 	// encode makes the payload that all attempts of a call send.
 	encode(req any) (payload, error)
 	// send makes one attempt and decodes the answer into resp, a pointer to the caller's response type.
