@@ -353,7 +353,7 @@ func (b *batch) settle(ctx context.Context, sent []tried) {
 		case t.err == nil:
 			b.finish(e, t.resp, nil)
 			b.report.Succeeded++
-			b.keep(ctx, e)
+			b.keep(ctx, e, t.answer)
 		case ctx.Err() != nil: // the caller has stopped; the entry has no end
 		case next.again:
 			e.ready, e.last = time.Now().Add(next.delay), t.err

@@ -82,8 +82,8 @@ func (c *checkpoint) load(ctx context.Context) (rows []row, err error) {
 }
 
 // keep notes a success for the next save.
-func (b *batch) keep(ctx context.Context, e *entry) {
-	bytes, err := b.client.transport.keep(e.resp)
+func (b *batch) keep(ctx context.Context, e *entry, a answer) {
+	bytes, err := b.client.transport.keep(a, e.resp)
 	if err != nil {
 		flow.Log(ctx).Warn("a result cannot be kept for another attempt", "key", e.key, "error", err)
 		return

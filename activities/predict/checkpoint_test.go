@@ -1,6 +1,7 @@
 package predict_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"testing"
@@ -28,5 +29,43 @@ func TestBatchOfAnotherModel(t *testing.T) {
 	}
 	for _, doc := range n.docs {
 		require.NotContains(t, string(doc), "version=1", "a query may be secret")
+	}
+}
+
+// score reads what it does not write, as types for the answers of model servers do.
+type score struct {
+	value  float64
+	Hidden string `json:"-"`
+}
+
+func (s *score) UnmarshalJSON(b []byte) error {
+	var in struct{ Predictions [][]float64 }
+	if err := json.Unmarshal(b, &in); err != nil {
+		return err
+	}
+	s.value, s.Hidden = in.Predictions[0][0], "seen"
+	return nil
+}
+
+// A restored result is the one that was received, whatever its type writes of itself.
+func TestBatchRestoresWhatWasReceived(t *testing.T) {
+	t.Parallel()
+	for name, chunk := range map[string]int{"one by one": 1, "in chunks": 2} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var h http.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				fmt.Fprint(w, `{"predictions": [[0.7]]}`)
+			})
+			if chunk > 1 {
+				h = predict.BatchHandler(h, predict.BatchHandlerOptions{})
+			}
+			n, c := &notes{}, newClient(t, serve(t, h), predict.Options{})
+			for again := range 2 {
+				out, err := predict.Batch[question, score](inTask(t, n), c, questions(2), predict.BatchOptions{Chunk: chunk})
+				require.NoError(t, err)
+				require.Equal(t, 2*again, out.Report.Restored)
+				require.Equal(t, score{0.7, "seen"}, out.Results[1].Value)
+			}
+		})
 	}
 }

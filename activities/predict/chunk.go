@@ -104,6 +104,7 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 			t := tried{entry: e, number: e.attempts + 1, heading: heading{e.key, e.request}, failure: f}
 			if r, ok := answers[e.key]; ok {
 				t.status, t.replayed, t.resp = strconv.Itoa(r.Status), r.Replayed, newResp()
+				t.body = r.Response
 				if t.err = r.err(c.transport.target()); t.err == nil {
 					t.err = safely(func() error { return decodeJSON(r.Response, t.resp) })
 				}

@@ -76,7 +76,7 @@ func message(resp any) (proto.Message, error) {
 	return m, nil
 }
 
-func (t *grpcTransport) keep(resp any) ([]byte, error) {
+func (t *grpcTransport) keep(_ answer, resp any) ([]byte, error) {
 	m, err := message(resp)
 	if err != nil {
 		return nil, err

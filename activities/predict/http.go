@@ -93,8 +93,9 @@ func (t *httpTransport) encode(req any) (payload, error) {
 	return payload{bytes: b}, err
 }
 
-func (t *httpTransport) keep(resp any) ([]byte, error)    { return json.Marshal(resp) }
-func (t *httpTransport) restore(b []byte, resp any) error { return json.Unmarshal(b, resp) }
+// keep takes what was received: what a response type reads, it may not write.
+func (t *httpTransport) keep(a answer, _ any) ([]byte, error) { return a.body, nil }
+func (t *httpTransport) restore(b []byte, resp any) error     { return json.Unmarshal(b, resp) }
 
 func (t *httpTransport) send(ctx context.Context, p payload, h heading, resp any) (answer, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url.String(), bytes.NewReader(p.bytes))
@@ -141,6 +142,7 @@ func (t *httpTransport) send(ctx context.Context, p payload, h heading, resp any
 	case len(body) > maxAnswer:
 		return a, policies.WithClass(fmt.Errorf("the response is larger than %d bytes", maxAnswer), policies.Permanent)
 	}
+	a.body = body
 	return a, decodeJSON(body, resp)
 }
 
