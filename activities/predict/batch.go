@@ -386,6 +386,11 @@ func (b *batch) end(ctx context.Context) error {
 		return fmt.Errorf("batch: %d of %d items have no end yet: %w", b.report.Deferred, len(b.entries), context.Cause(ctx))
 	case b.report.Deferred > 0:
 		d := b.wait
+		for _, e := range b.again.all { // of a batch that was parked: nobody comes earlier than he was told
+			if e.ready.After(b.until) {
+				b.until = e.ready
+			}
+		}
 		d.For = max(time.Until(b.until), time.Millisecond)
 		return policies.WithDeferral(fmt.Errorf("batch: %d of %d items wait: %w", b.report.Deferred, len(b.entries), b.cause), d)
 	case kept != nil:
