@@ -349,7 +349,7 @@ func (b *batch) settle(ctx context.Context, sent []tried) {
 		if t.replayed {
 			b.report.Replayed++
 		}
-		switch d, deferred := policies.DeferralOf(t.err, t.failure); {
+		switch d, deferred := policies.DeferralOf(t.err, nil); { // only what was marked: next knows what is tried again at all
 		case t.err == nil:
 			b.finish(e, t.resp, nil)
 			b.report.Succeeded++
