@@ -1,9 +1,13 @@
 package predict_test
 
 import (
+	"context"
 	"encoding/json"
+	"io"
 	"net/http"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -52,4 +56,45 @@ func TestPanicInADecoder(t *testing.T) {
 			require.Equal(t, policies.Bug, policies.Classify(err).Class, "%v", err)
 		})
 	}
+}
+
+// The end of the caller's own time says nothing about the service, however many requests it cuts.
+func TestCallersDeadlineOpensNoBreaker(t *testing.T) {
+	t.Parallel()
+	var slow atomic.Bool
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, _ = io.Copy(io.Discard, r.Body); slow.Load() {
+			<-r.Context().Done()
+			return
+		}
+		_, _ = io.WriteString(w, `{"twice":2}`)
+	}))
+	models := policies.Dependency{Name: "models", Breaker: policies.Breaker{Failures: 3, Cooldown: time.Minute}}
+	parent := inTask(t, &notes{})
+	for name, o := range map[string]predict.Options{
+		"the context's":  {},
+		"hedged context": {Hedge: time.Millisecond},
+	} {
+		o.Dependency, o.Retry = models, quick(1)
+		c := newClient(t, url, o)
+		slow.Store(true)
+		for i := range 5 {
+			ctx, cancel := context.WithTimeout(parent, 100*time.Millisecond)
+			_, err := ask(ctx, c, i)
+			require.ErrorIs(t, err, context.DeadlineExceeded, name)
+			require.Equal(t, policies.TimedOut, policies.Classify(err).Class, name)
+			cancel()
+		}
+		slow.Store(false)
+		_, err := ask(parent, c, 10)
+		require.NoError(t, err, name)
+	}
+	c := newClient(t, url, predict.Options{Timeout: 20 * time.Millisecond, Dependency: models, Retry: quick(1)})
+	slow.Store(true)
+	for i := range 3 {
+		_, err := ask(parent, c, i)
+		require.Equal(t, policies.TimedOut, policies.Classify(err).Class)
+	}
+	_, err := ask(parent, c, 10)
+	require.ErrorContains(t, err, `breaker of "models" is open`, "its own Timeout does")
 }

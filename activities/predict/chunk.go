@@ -123,7 +123,7 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 		whole.err, whole.failure = err, policies.Classify(err)
 		ended.end(whole.failure, &chunkResponse{})
 	} else {
-		run, cancel := context.WithTimeout(ctx, c.o.Timeout)
+		run, cancel := context.WithTimeoutCause(ctx, c.o.Timeout, errTimeout)
 		s := c.one(run, whole.heading, n, false, p, &chunkResponse{}, ended)
 		cancel()
 		whole.answer, whole.err, whole.failure = s.answer, s.err, s.failure
