@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
@@ -23,7 +24,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 func TestMain(m *testing.M) {
 	time.Local = time.UTC // what people read has their own zone, golden files have one
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"starter": App{Flows: []*flow.Flow{trainFlow(), emptyFlow()}}.Main})
 }
 
 type trainState struct {

@@ -145,7 +145,9 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 	e.time, e.level, e.message = r.Time, r.Level.String(), r.Message
 	e.attrs = slices.Clip(e.attrs)
 	r.Attrs(func(a slog.Attr) bool {
-		e.attrs = appendAttr(e.attrs, h.group, a)
+		if !ofTrace(a) {
+			e.attrs = appendAttr(e.attrs, h.group, a)
+		}
 		return true
 	})
 	if isItem(e.task) {
@@ -161,6 +163,7 @@ func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	next.base.attrs = slices.Clip(h.base.attrs)
 	for _, a := range attrs {
 		switch {
+		case ofTrace(a):
 		case h.group != "":
 			next.base.attrs = appendAttr(next.base.attrs, h.group, a)
 		case a.Key == "run" && next.base.run == "":
@@ -175,6 +178,9 @@ func (h *lineHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	}
 	return &next
 }
+
+// ofTrace reports whether an attribute is for machines that put lines and spans together.
+func ofTrace(a slog.Attr) bool { return a.Key == "trace_id" || a.Key == "span_id" }
 
 // WithGroup implements slog.Handler.
 func (h *lineHandler) WithGroup(name string) slog.Handler {

@@ -195,7 +195,12 @@ func TestBrokenCards(t *testing.T) {
 	require.NoError(t, err)
 	names, err := task.Cards(t.Context())
 	require.NoError(t, err)
-	require.Equal(t, []string{"default"}, names)
+	require.Equal(t, []string{"default", "fails", "panics"}, names)
+	for _, name := range names[1:] {
+		page, err := task.Card(t.Context(), name)
+		require.NoError(t, err)
+		require.Contains(t, string(page), "The card "+name+" of a could not be made")
+	}
 	logs, err := task.Logs(t.Context())
 	require.NoError(t, err)
 	require.Len(t, logs[0].Lines, 2)

@@ -42,9 +42,11 @@ type attempt struct {
 	ledger   []records.Attempt // the attempts before this one
 	ahead    flow.Ahead
 	log      *attemptLog
-	card     flow.CardContent
+	live     liveCards
 	beat     heartbeat
 	tell     func(secret string) // of a copy of the worker: who keeps the log
+	// cardsChanged takes the place of writing cards, in the process of an isolated step.
+	cardsChanged func()
 
 	// Of a step in a process of its own, or with a command: see isolated.go.
 	isolated  *flow.Isolated
@@ -65,6 +67,7 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 	t.beat.start(ctx, info.HeartbeatTimeout, t.number, t.worker, t.started)
 	defer t.beat.stop()
 	defer t.cleanUp()
+	defer t.settleCards(ctx)
 	defer func() {
 		if t.log != nil {
 			t.log.close()
@@ -331,7 +334,8 @@ func (t *attempt) call(ctx context.Context, state any, join *joinSource) (*polic
 		run, stop = context.WithTimeoutCause(run, d, errTimeout)
 		defer stop()
 	}
-	done := t.goCall(t.equip(run, t.logger(), t.beat.progress), state, join)
+	done := t.goCall(t.equip(run, t.logger(), t.progress), state, join)
+	defer t.live.stop() // what the cards show is about to change
 
 	stop := activity.GetWorkerStopChannel(ctx)
 	var drain <-chan time.Time
@@ -367,7 +371,7 @@ func (t *attempt) call(ctx context.Context, state any, join *joinSource) (*polic
 func (t *attempt) equip(ctx context.Context, log *slog.Logger, progress func(done, total int64)) context.Context {
 	info := t.info()
 	return guard.NewContext(flow.NewContext(ctx, flow.Runtime{
-		Info: info, Log: log, Card: &t.card, Progress: progress, Redact: t.redact,
+		Info: info, Log: log, Card: t.cardContent(), Progress: progress, Redact: t.redact,
 		Checkpoints: checkpoints{t.store, info.Flow, cmp.Or(info.Root, info.Run), info.Step, info.Index},
 	}), t.options.Guard.Within(t.guards[0]))
 }

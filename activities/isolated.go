@@ -67,7 +67,9 @@ type fromChild struct {
 	Progress *[2]int64       `json:"progress,omitempty"`
 	Question *guard.Question `json:"question,omitempty"`
 	Number   int64           `json:"number,omitempty"` // of the question
-	Result   *childResult    `json:"result,omitempty"`
+	// Cards is what the step wants its cards to show now, by their names.
+	Cards  map[string][]template.HTML `json:"cards,omitempty"`
+	Result *childResult               `json:"result,omitempty"`
 }
 
 // childResult is how the copy ended.
@@ -75,7 +77,7 @@ type childResult struct {
 	Entries map[string]artifacts.Entry `json:"entries,omitempty"`
 	Changed []string                   `json:"changed,omitempty"`
 	Ahead   flow.Ahead                 `json:"ahead,omitempty"`
-	Cards   []template.HTML            `json:"cards,omitempty"`
+	Cards   map[string][]template.HTML `json:"cards,omitempty"`
 
 	// Error is set if it failed. Panic says that the function panicked, Unavailable that the store was away.
 	Error       *policies.Portable `json:"error,omitempty"`
@@ -250,9 +252,7 @@ func (t *attempt) resultOf(r *childResult) (o outcome) {
 	if r == nil {
 		return o
 	}
-	for _, html := range r.Cards {
-		t.card.Append(rendered(html))
-	}
+	t.live.take(r.Cards)
 	if r.Error == nil {
 		o.saved, o.ahead = &saved{r.Entries, r.Changed}, r.Ahead
 		return o

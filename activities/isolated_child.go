@@ -105,7 +105,7 @@ func (c *copied) run(ctx context.Context, task childTask) (result childResult) {
 	}()
 	o, entries, changed := c.try(ctx, task)
 	if c.t != nil {
-		result.Cards = renderedCards(&c.t.card)
+		result.Cards = renderedCards(c.t)
 	}
 	if o.err == nil {
 		result.Entries, result.Changed, result.Ahead = entries, changed, o.ahead
@@ -186,6 +186,9 @@ func (c *copied) try(ctx context.Context, task childTask) (o outcome, entries ma
 	if err := c.conn.Send(fromChild{Begun: true}); err != nil {
 		return failed(err)
 	}
+	paced := &pace{first: liveFirst, every: liveEvery, do: c.sendCards}
+	defer paced.stop()
+	t.cardsChanged = paced.mark
 	log := slog.New(slog.NewJSONHandler(lineSender{c.conn}, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	o = <-t.goCall(t.equip(ctx, log, c.progress()), state, join)
 	if o.err != nil {
@@ -216,6 +219,15 @@ func (c *copied) progress() func(done, total int64) {
 	}
 }
 
+// sendCards tells the worker what the cards show by now.
+func (c *copied) sendCards() time.Duration {
+	began := time.Now()
+	cards := renderedCards(c.t)
+	took := time.Since(began)
+	_ = c.conn.Send(fromChild{Cards: cards})
+	return took
+}
+
 // lineSender sends each line of a log.
 type lineSender struct{ conn *isolate.Conn }
 
@@ -226,11 +238,13 @@ func (s lineSender) Write(line []byte) (int, error) {
 
 var _ io.Writer = lineSender{}
 
-// renderedCards renders what the step appended to its card. Whatever goes wrong, the card says so.
-func renderedCards(card *flow.CardContent) []template.HTML {
-	var all []template.HTML
-	for _, component := range card.Components() {
-		all = append(all, renderedCard(component))
+// renderedCards renders what the step appended to its cards. Whatever goes wrong, the card says so.
+func renderedCards(t *attempt) map[string][]template.HTML {
+	all := map[string][]template.HTML{}
+	for _, card := range t.def.Cards {
+		for _, component := range t.live.components(card.Name) {
+			all[card.Name] = append(all[card.Name], renderedCard(component))
+		}
 	}
 	return all
 }

@@ -131,7 +131,10 @@ func (c *child) handle(m fromChild) {
 	case m.Begun:
 		c.begun = true
 	case m.Progress != nil:
-		c.t.beat.progress(m.Progress[0], m.Progress[1])
+		c.t.progress(m.Progress[0], m.Progress[1])
+	case m.Cards != nil:
+		c.t.live.take(m.Cards)
+		c.t.live.content.Refresh()
 	case m.Secret != "":
 		c.t.redact(m.Secret)
 	case m.Log != nil:

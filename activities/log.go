@@ -58,8 +58,8 @@ func newAttemptLog(ctx context.Context, t *attempt) *attemptLog {
 		h, l.outputs = slog.NewMultiHandler(h, echo), slog.NewMultiHandler(l.outputs, echo)
 	}
 	span := trace.SpanContextFromContext(ctx)
-	l.outputs = quiet{l.outputs, l.redactor, span}
-	l.logger = slog.New(quiet{h, l.redactor, span})
+	l.outputs = newQuiet(l.outputs, l.redactor, span)
+	l.logger = slog.New(newQuiet(h, l.redactor, span))
 	return l
 }
 

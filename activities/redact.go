@@ -161,11 +161,18 @@ func (r *redactor) any(name string, value any) (v slog.Value) {
 	return slog.AnyValue(rawJSON(text))
 }
 
-// quiet hides secrets before the handler behind it gets to see them, and adds what is known of the trace.
+// quiet hides secrets before the handler behind it gets to see them, and adds in which span a line was logged.
 type quiet struct {
 	slog.Handler
 	redactor *redactor
 	span     trace.SpanContext // of the attempt
+}
+
+func newQuiet(h slog.Handler, r *redactor, span trace.SpanContext) quiet {
+	if span.IsValid() {
+		h = h.WithAttrs([]slog.Attr{slog.String("trace_id", span.TraceID().String())}) // before any group
+	}
+	return quiet{h, r, span}
 }
 
 // Handle implements slog.Handler.
@@ -180,7 +187,10 @@ func (h quiet) Handle(ctx context.Context, r slog.Record) error {
 		span = h.span
 	}
 	if span.IsValid() {
-		out.AddAttrs(slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))
+		out.AddAttrs(slog.String("span_id", span.SpanID().String()))
+		if span.TraceID() != h.span.TraceID() {
+			out.AddAttrs(slog.String("trace_id", span.TraceID().String()))
+		}
 	}
 	return h.Handler.Handle(ctx, out)
 }

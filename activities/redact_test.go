@@ -78,7 +78,7 @@ func TestSecretsNeverReachAHandler(t *testing.T) {
 	var kept, echoed bytes.Buffer
 	r := &redactor{}
 	span := trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}})
-	log := slog.New(quiet{slog.NewMultiHandler(slog.NewJSONHandler(&kept, nil), slog.NewTextHandler(&echoed, nil)), r, span})
+	log := slog.New(newQuiet(slog.NewMultiHandler(slog.NewJSONHandler(&kept, nil), slog.NewTextHandler(&echoed, nil)), r, span))
 	r.add("s3cr3t")
 	log.With("dsn", "s3cr3t").WithGroup("g").Info("with s3cr3t",
 		"password", "abcdef", "n", 7, "err", errors.New("no s3cr3t"), "login", login{"ada", "pw-of-ada"},

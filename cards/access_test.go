@@ -26,7 +26,7 @@ func attr(n *html.Node, key string) string {
 // What a screen reader and a keyboard need.
 func TestCardIsAccessible(t *testing.T) {
 	t.Parallel()
-	for name, d := range map[string]*flow.CardData{"completed": sample(), "failed": failed(), "empty": {}, "everything": everywhere("text")} {
+	for name, d := range map[string]*flow.CardData{"completed": sample(), "failed": failed(), "empty": {}, "components": components(), "live": live(), "everything": everywhere("text")} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			doc, err := html.Parse(strings.NewReader(renderCard(t, d)))

@@ -27,10 +27,22 @@ const (
 	maxLineRunes      = 2000
 )
 
+// New is a card of that name beside the default one, for what does not belong there or is for other readers: it has what the
+// step puts on it with [flow.CardNamed], and why the task failed. Artifacts, parameters, attempts and log are on the default card.
+//
+//	flow.Step("evaluate", evaluate, cards.Default(), cards.New("fairness"))
+func New(name string) flow.CardSpec {
+	return flow.CardSpec{Name: name, Render: func(w io.Writer, d *flow.CardData) error {
+		own := *d
+		own.Artifacts, own.Params, own.Attempts, own.Log = nil, nil, nil, nil
+		return write(w, &own, name)
+	}}
+}
+
 // Default is the card "default": what the task was and how it ended, the step's own components, the artifacts with
 // those it set marked, the parameters, every attempt with its error and the wait after it, and the end of the log.
 func Default() flow.CardSpec {
-	return flow.CardSpec{Name: "default", Render: render}
+	return flow.CardSpec{Name: flow.DefaultCard, Render: render}
 }
 
 var (
@@ -46,21 +58,35 @@ var (
 	policy       = contentPolicy(styleSheet)
 )
 
-// contentPolicy forbids everything but one style sheet and images inside the page: no script, no style attribute,
-// no request to anywhere, no form, no other base address.
-func contentPolicy(style string) string {
-	sum := sha256.Sum256([]byte(style))
-	return "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) +
-		"'; img-src data:; base-uri 'none'; form-action 'none'"
+// contentPolicy forbids everything but one style sheet, these scripts and images inside the page: no other script, no style
+// attribute, no request to anywhere, no form, no other base address.
+func contentPolicy(style string, scripts ...string) string {
+	p := "default-src 'none'; style-src " + digest(style) + "; img-src data:; base-uri 'none'; form-action 'none'"
+	for i, s := range scripts {
+		if i == 0 {
+			p += "; script-src"
+		}
+		p += " " + digest(s)
+	}
+	return p
+}
+
+func digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return "'sha256-" + base64.StdEncoding.EncodeToString(sum[:]) + "'"
 }
 
 // The view is the card as the template shows it: text that is ready, and nothing else.
 type view struct {
 	Policy, Title string
 	Style         template.HTML
+	Scripts       []template.HTML
 	Path          []string
 	Task          string
 	Outcome       string
+	Live          bool
+	Stood         string // when the task stood like this, of one that runs
+	Progress      template.HTML
 	Facts         []fact
 	Failure       *failureView
 	Components    []template.HTML
@@ -89,7 +115,10 @@ type attemptView struct {
 	Took, Error, Class, Wait string
 }
 
-func render(w io.Writer, d *flow.CardData) error {
+func render(w io.Writer, d *flow.CardData) error { return write(w, d, "") }
+
+// write writes a card. The name is that of a card other than the default one.
+func write(w io.Writer, d *flow.CardData, name string) error {
 	v := view{
 		Policy:     policy,
 		Style:      styleElement,
@@ -101,10 +130,22 @@ func render(w io.Writer, d *flow.CardData) error {
 		Artifacts:  valuesOf(d.Artifacts),
 		Params:     valuesOf(d.Params),
 	}
+	if usesVega(v.Components) {
+		v.Policy, v.Scripts = vegaPolicy(), vegaElements()
+	}
 	if v.Task == "" {
 		v.Task = label(d.Info.Step)
 	}
 	v.Path = []string{label(d.Info.Flow), label(d.Info.Run), label(d.Info.Step)}
+	if name != "" {
+		v.Path = append(v.Path, label(name))
+	}
+	if d.Live {
+		v.Live, v.Outcome, v.Stood = true, "running", instant(d.Written)
+	}
+	if d.Total > 0 && d.Outcome != "completed" {
+		v.Progress = (&ProgressBar{Label: "Progress", Total: d.Total, done: d.Done}).CardHTML()
+	}
 	v.Title = strings.Trim(fmt.Sprintf("%s · %s · %s", v.Task, v.Path[0], v.Outcome), " ·")
 	if v.Task == "" { // a page needs a heading
 		v.Task, v.Title = "task", strings.Trim("task · "+v.Title, " ·")
@@ -144,6 +185,9 @@ func facts(d *flow.CardData) []fact {
 	}
 	if !d.Started.IsZero() && !d.Ended.IsZero() {
 		add("Duration", duration(d.Ended.Sub(d.Started)))
+	}
+	if d.Live && !d.Started.IsZero() && d.Written.After(d.Started) {
+		add("Running for", duration(d.Written.Sub(d.Started)))
 	}
 	if n := len(d.Attempts); n > 0 {
 		add("Attempts", fmt.Sprint(n))

@@ -176,7 +176,7 @@ func TestCardIsBounded(t *testing.T) {
 	d.Attempts = slices.Repeat(d.Attempts, 5000)
 	d.Log = slices.Repeat(d.Log, 5000)
 	page := renderCard(t, d)
-	require.Less(t, len(page), 3<<20)
+	require.Less(t, len(page), 4<<20)
 	require.Contains(t, page, "4900 earlier attempts are left out")
 	require.Contains(t, page, "9500 earlier lines are left out")
 	checkSafe(t, page)

@@ -65,6 +65,8 @@ type drawing struct {
 	across  bool // bars are drawn sideways
 	dropped int
 	legend  []legendEntry
+	heat    *heatCells
+	scale   *heatScale
 }
 
 type legendEntry struct {
@@ -78,7 +80,7 @@ var plotFigure = template.Must(template.New("plot").Parse(
 		`<figcaption>{{.Title}}{{with .Legend}}<span class="legend">{{range .}}<span>` +
 		`<svg viewBox="0 0 18 8" aria-hidden="true"><path class="k-{{.Class}}" stroke-width="{{if .Dashed}}1.5{{else}}3{{end}}"` +
 		`{{if .Dashed}} stroke-dasharray="4 3"{{end}} d="M0 4H18"/></svg>{{.Name}}</span>{{end}}</span>{{end}}</figcaption>` +
-		`{{.SVG}}{{with .Note}}<p class="quiet">{{.}}</p>{{end}}</figure>`))
+		`{{.SVG}}{{.Scale}}{{with .Note}}<p class="quiet">{{.}}</p>{{end}}</figure>`))
 
 // CardHTML implements [flow.Component].
 func (p Plot) CardHTML() (out template.HTML) {
@@ -100,11 +102,15 @@ func (p Plot) CardHTML() (out template.HTML) {
 	if len(legend) == 1 && !legend[0].Dashed {
 		legend = nil // the title says it
 	}
+	var scale template.HTML
+	if d.scale != nil {
+		scale = execute(heatScaleText, d.scale)
+	}
 	return execute(plotFigure, struct {
 		Title, Note string
 		Legend      []legendEntry
-		SVG         template.HTML
-	}{label(p.Title), remark, legend, template.HTML(svg)}) //nolint:gosec // svgCanvas escapes
+		SVG, Scale  template.HTML
+	}{label(p.Title), remark, legend, template.HTML(svg), scale}) //nolint:gosec // svgCanvas escapes
 }
 
 func (p Plot) draw() (*drawing, string, error) {
@@ -118,7 +124,9 @@ func (p Plot) draw() (*drawing, string, error) {
 	if err := d.countBars(); err != nil {
 		return nil, "", err
 	}
-	d.plot.Add(grid{x: !d.bars() || d.across, y: !d.bars() || !d.across})
+	if !d.cells() {
+		d.plot.Add(grid{x: !d.bars() || d.across, y: !d.bars() || !d.across})
+	}
 	var errs []error
 	for i, l := range p.Layers {
 		if l == nil {
@@ -138,6 +146,7 @@ func (p Plot) draw() (*drawing, string, error) {
 	d.axis(&d.plot.X, short(p.XLabel, 60), p.XRange)
 	d.axis(&d.plot.Y, short(p.YLabel, 60), p.YRange)
 	d.nameBars()
+	d.nameCells()
 
 	c := newSVGCanvas(plotWidth, d.height)
 	// Text reaches half a line past the outermost ticks.

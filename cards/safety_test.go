@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"html/template"
+	"image"
 	"regexp"
 	"slices"
 	"strings"
@@ -37,6 +38,14 @@ func everywhere(text string) *flow.CardData {
 			Table{Caption: text, Columns: []string{text}, Rows: [][]any{{text, errors.New(text), map[string]string{text: text}}}},
 			plot(Line{Name: text, Y: ones}, Scatter{Name: text, Y: ones}, Histogram{Name: text, Values: ones}, Diagonal(text), AtX(text, 1), AtY(text, 1)),
 			plot(Bars{Name: text, Labels: []string{text, text}, Values: ones}, Bars{Name: text, Labels: []string{text, text}, Values: ones}),
+			&ProgressBar{Label: text, Total: 10, Unit: text, done: 3}, &ProgressBar{Label: text, done: 3},
+			Log{Title: text, Lines: []string{text, text}}, Error{Title: text, Err: errors.New(text), Stack: text}, Error{Title: text, Err: failure}, Error{Title: text},
+			Artifact{Name: text, Value: text}, Artifact{Name: text, Value: map[string]any{text: []string{text}}}, Artifact{Name: text, Value: errors.New(text)},
+			JSON{Title: text, Value: map[string]any{text: text, "b": []any{text, nil, 1, map[string]string{text: text}}}}, JSON{Value: []byte(text)},
+			Image{Alt: text, Caption: text, Data: []byte(text)}, Image{Alt: text, Caption: text, Picture: image.NewGray(image.Rect(0, 0, 2, 2))},
+			Timeline{Title: text, Spans: []Span{{Name: text, Start: at, End: at.Add(time.Second), Tone: text, Note: text}, {Name: text, Start: at, Note: text}}},
+			plot(HeatMap{Name: text, Columns: []string{text, text}, Rows: []string{text}, Values: [][]float64{ones}}), plot(HeatMap{Name: text}),
+			VegaLite{Title: text, Spec: map[string]any{"mark": text, text: text}}, VegaLite{Title: text, Spec: text}, VegaLite{Spec: map[string]any{"mark": "bar", "data": map[string]any{"url": text}}},
 			plot(), plot(Bars{Name: text, Labels: []string{text}}), // become notes
 			angry{text},
 		},
@@ -53,10 +62,10 @@ func (a angry) CardHTML() template.HTML { panic(a.text) }
 var (
 	allowedElements = strings.Fields(`html head meta title style body header nav ol li div h1 span dl dt dd main section h2 h3 h4 h5 h6 p code pre
 		details summary table caption thead tbody tr th td b footer figure figcaption svg path text
-		br hr strong em del blockquote ul a img`)
+		progress rect script br hr strong em del blockquote ul a img`)
 	allowedAttributes = strings.Fields(`lang charset http-equiv content name aria-label aria-labelledby aria-hidden class id role tabindex title
 		scope colspan viewbox d fill stroke-width stroke-dasharray x y font-size textlength lengthadjust transform
-		align start href src alt rel`)
+		max value open width height preserveaspectratio fill-opacity data-vega align start href src alt rel`)
 	safeLink  = regexp.MustCompile(`^(?i)(https?|mailto):`)
 	safeImage = regexp.MustCompile(`^(?i)data:image/(png|gif|jpeg|webp|svg\+xml);base64,`)
 )
@@ -73,8 +82,11 @@ func checkSafe(t *testing.T, page string) {
 			require.Fail(t, "a comment in the page", "%q", n.Data)
 		case html.ErrorNode, html.DocumentNode, html.DoctypeNode:
 		case html.TextNode:
-			if n.Parent.Data == "style" {
+			switch n.Parent.Data {
+			case "style":
 				require.Equal(t, styleSheet, n.Data)
+			case "script":
+				require.Contains(t, vegaScripts(), n.Data)
 			}
 		case html.ElementNode:
 			count[n.Data]++
@@ -90,7 +102,7 @@ func checkSafe(t *testing.T, page string) {
 			}
 		}
 	}
-	for element, want := range map[string]int{"html": 1, "head": 1, "body": 1, "style": 1, "meta": 5, "title": 1, "h1": 1, "main": 1, "script": 0} {
+	for element, want := range map[string]int{"html": 1, "head": 1, "body": 1, "style": 1, "meta": 5, "title": 1, "h1": 1, "main": 1, "script": len(vegaScripts())} {
 		require.Equal(t, want, count[element], "number of %s elements", element)
 	}
 	require.LessOrEqual(t, count["section"], 7)

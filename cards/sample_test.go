@@ -1,6 +1,8 @@
 package cards
 
 import (
+	"fmt"
+	"image"
 	"math"
 	"time"
 
@@ -91,6 +93,77 @@ func sample() *flow.CardData {
 			"09:27:02.402 INFO evaluated auc=0.7412",
 		},
 	}
+}
+
+// components is a card with one of each component that sample has not.
+func components() *flow.CardData {
+	start := time.Date(2026, 3, 14, 9, 26, 53, 0, time.UTC)
+	at := func(seconds float64) time.Time { return start.Add(time.Duration(seconds * float64(time.Second))) }
+	bar := &ProgressBar{Label: "Epochs", Total: 40, Unit: "epochs"}
+	bar.Set(29)
+	counted := &ProgressBar{Label: "Rows"}
+	counted.Add(48_211)
+	picture := image.NewGray(image.Rect(0, 0, 64, 24))
+	for i := range picture.Pix {
+		picture.Pix[i] = uint8(i % 64 * 4)
+	}
+	waves := make([][]float64, 16)
+	for i := range waves {
+		for j := range 24 {
+			waves[i] = append(waves[i], math.Sin(float64(i)/3)*math.Cos(float64(j)/4))
+		}
+	}
+	var rows []map[string]any
+	for i := range 24 {
+		rows = append(rows, map[string]any{"hour": i, "flights": 40 + 30*math.Sin(float64(i)/4), "kind": []string{"on time", "late"}[i%2]})
+	}
+	return &flow.CardData{
+		Info:    flow.Info{Flow: "TrainFlow", Run: "20260314-092650-k7qd", Step: "inspect", Task: "inspect", Attempt: 1},
+		Outcome: "completed", Started: at(0), Ended: at(12.5),
+		Components: []flow.Component{
+			bar, counted,
+			Plot{Title: "Confusion", XLabel: "predicted", YLabel: "true", Layers: []Layer{HeatMap{
+				Name: "rows", Columns: []string{"on time", "delayed", "cancelled"}, Rows: []string{"on time", "delayed", "cancelled"},
+				Values: [][]float64{{2310, 190, 4}, {402, 598, 11}, {3, 17, 88}},
+			}}},
+			Plot{Title: "Waves", Layers: []Layer{HeatMap{Values: waves, Diverging: true}}},
+			Timeline{Title: "Stages", Spans: []Span{
+				{Name: "read", Start: at(0), End: at(2.2), Tone: "good"},
+				{Name: "fit", Start: at(2.3), End: at(4), Tone: "bad", Note: "no convergence"},
+				{Name: "fit", Start: at(4.5), End: at(11.8), Tone: "good", Note: "with a smaller step"},
+				{Name: "write", Start: at(11.8), End: at(12.5)},
+			}},
+			VegaLite{Title: "Flights by hour", Spec: map[string]any{
+				"$schema": "https://vega.github.io/schema/vega-lite/v6.json", "description": "bars of flights by hour", "height": 160,
+				"data": map[string]any{"values": rows}, "mark": map[string]any{"type": "bar", "tooltip": true},
+				"encoding": map[string]any{
+					"x": map[string]any{"field": "hour", "type": "ordinal"}, "y": map[string]any{"field": "flights", "type": "quantitative"},
+					"color": map[string]any{"field": "kind", "type": "nominal"},
+				},
+			}},
+			Image{Alt: "a ramp from black to white", Caption: "Exposure", Picture: picture},
+			JSON{Title: "Settings", Value: struct {
+				Name   string         `json:"name"`
+				Layers []int          `json:"layers"`
+				More   map[string]any `json:"more"`
+			}{"v2", []int{64, 32}, map[string]any{"dropout": 0.1, "seed": nil, "<b>": "a & b"}}},
+			Artifact{Name: "Threshold", Value: 0.4375}, Artifact{Name: "Classes", Value: []string{"on time", "late"}},
+			Error{Title: "Calibration was skipped", Err: fmt.Errorf("calibrate: %w", &policies.Failure{
+				Class: policies.Permanent, Type: "CalibrationError", Message: "fewer than 30 rows", Stack: "goroutine 1 [running]:\nmain.calibrate()",
+			})},
+			Log{Title: "Output of the solver", Lines: []string{"iter 1 loss 0.91", "\x1b[32miter 2 loss 0.52\x1b[0m"}},
+		},
+	}
+}
+
+// live is a task that runs.
+func live() *flow.CardData {
+	d := sample()
+	d.Outcome, d.Live, d.Ended, d.Artifacts = "", true, time.Time{}, nil
+	d.Written, d.Done, d.Total = d.Started.Add(8*time.Second), 1200, 4000
+	d.Attempts[2] = flow.CardAttempt{Number: 3, Started: d.Attempts[2].Started}
+	d.Components = d.Components[:2]
+	return d
 }
 
 // failed is a task that ended in a panic.

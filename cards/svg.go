@@ -124,7 +124,11 @@ func (c *svgCanvas) Stroke(p vg.Path) {
 
 // Fill implements [vg.Canvas].
 func (c *svgCanvas) Fill(p vg.Path) {
-	fmt.Fprintf(&c.body, `<path class="f-%s" d="%s"/>`, c.state.color, c.path(p))
+	name, opacity := c.state.color.parts()
+	if opacity != "" {
+		opacity = ` fill-opacity="` + opacity + `"`
+	}
+	fmt.Fprintf(&c.body, `<path class="f-%s"%s d="%s"/>`, name, opacity, c.path(p))
 }
 
 // FillString implements [vg.Canvas]. The text takes exactly the width that the plot measured for it, whatever font

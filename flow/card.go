@@ -1,12 +1,10 @@
 package flow
 
 import (
-	"context"
 	"fmt"
 	"html/template"
 	"io"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/policies"
@@ -16,8 +14,9 @@ import (
 type CardSpec struct {
 	// Name tells a step's cards apart and is part of the card's key in the store.
 	Name string
-	// Render writes the whole report. It runs after the task ended; if it fails or panics the
-	// task's outcome stays what it was and the log says so.
+	// Render writes the whole report. It runs after the task ended, and while it runs when the step asks for that with
+	// [CardContent.Refresh] or tells its [Progress]; calls of one task do not overlap. If it fails, panics or takes longer
+	// than 45 s, the task's outcome stays what it was, the log says so, and the card says what went wrong.
 	Render func(w io.Writer, d *CardData) error
 }
 
@@ -27,8 +26,15 @@ func (CardSpec) StepOption() {}
 // CardData is what a card can show of a task.
 type CardData struct {
 	Info Info
-	// Outcome is "completed", "caught" or "failed".
-	Outcome        string
+	// Outcome is "completed", "caught", "skipped" or "failed"; "waiting" for another attempt, or "interrupted". It is empty
+	// while the task runs.
+	Outcome string
+	// Live says that the task was running when the card was written, at the time Written, and that its card may be written
+	// again. Artifacts and Ended are not known then.
+	Live    bool
+	Written time.Time
+	// Done and Total are what the step told with [Progress] last. Zero if it told nothing.
+	Done, Total    int64
 	Worker         string
 	Started, Ended time.Time
 	Params         []CardValue
@@ -66,37 +72,6 @@ type CardAttempt struct {
 // Component is a piece of a card. The HTML it returns goes into the page as it is: whoever
 // writes a component must escape what it shows. Package cards has the ready-made ones.
 type Component interface{ CardHTML() template.HTML }
-
-// CardContent collects what a step wants its cards to show. It is safe for concurrent use.
-// A nil *CardContent discards everything.
-type CardContent struct {
-	mu         sync.Mutex
-	components []Component
-}
-
-// Card returns what the running task's cards will show. Outside of a run what is appended is discarded.
-// Each attempt starts with an empty one.
-func Card(ctx context.Context) *CardContent { return from(ctx).Card }
-
-// Append adds components at the end.
-func (c *CardContent) Append(components ...Component) {
-	if c == nil {
-		return
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.components = append(c.components, components...)
-}
-
-// Components returns what was appended so far.
-func (c *CardContent) Components() []Component {
-	if c == nil {
-		return nil
-	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]Component(nil), c.components...)
-}
 
 func checkCards(step string, cards []CardSpec) []error {
 	var errs []error

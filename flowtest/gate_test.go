@@ -3,6 +3,7 @@ package flowtest_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -59,14 +60,18 @@ func TestTaskThatClimbsLetsTheProbePass(t *testing.T) {
 	}
 }
 
-// drainOnce makes the run's first workflow continue as new when what runs has ended, as soon as something runs.
+// drainOnce makes the run's first workflow continue as new as soon as it can, from when a task "call" begins.
 func drainOnce() func(*testsuite.TestWorkflowEnvironment) {
 	first := true
 	return func(env *testsuite.TestWorkflowEnvironment) {
 		giveUp(env)
 		if first {
-			first = false
-			env.SetOnActivityStartedListener(func(*activityInfo, context.Context, converter.EncodedValues) { env.SetContinueAsNewSuggested(true) })
+			env.SetOnActivityStartedListener(func(i *activityInfo, _ context.Context, _ converter.EncodedValues) {
+				if strings.HasPrefix(i.ActivityID, "call") {
+					first = false
+					env.SetContinueAsNewSuggested(true)
+				}
+			})
 		}
 	}
 }
@@ -88,4 +93,26 @@ func TestDeferralOutlivesTheWorkflow(t *testing.T) {
 	attempts := attemptsOf(t, r, "call")
 	require.Len(t, attempts, 4)
 	require.Equal(t, records.Deferred, attempts[2].Outcome)
+}
+
+// What a service asked for holds when the workflow continues as new: nobody comes before that time, then one goes first.
+func TestGateOutlivesTheWorkflow(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	f := callFlow(func(context.Context, *waits) error {
+		switch n := calls.Add(1); {
+		case n <= 5:
+			return away(time.Hour)
+		case n == 6:
+			return away(time.Minute) // it is still not there
+		}
+		return nil
+	})
+	r := flowtest.Run(t, f, flowtest.Options{Params: map[string]string{"n": "5"}, Prepare: drainOnce()})
+	require.Equal(t, []int{5}, ended(t, r, f).Tries)
+	require.Equal(t, int32(11), calls.Load(), "one went first")
+	for i := range 5 {
+		attempts := attemptsOf(t, r, flow.TaskName("call", flow.Index{i}))
+		require.GreaterOrEqual(t, attempts[1].Waited, time.Hour)
+	}
 }

@@ -17,7 +17,7 @@ type Report struct {
 	Key string `json:"key"`
 	// Settings are those of the process, defaults filled in.
 	Settings policies.Dependency `json:"settings"`
-	// Worker is the process, and Seq counts its reports: one that comes twice is counted once.
+	// Worker is the process, and Seq grows with its reports: one that comes twice is counted once.
 	Worker string `json:"worker"`
 	Seq    int    `json:"seq"`
 	// Counts are what happened since the report before, and Since how long ago the first of it was. Retries are those that nobody

@@ -68,8 +68,7 @@ func (d *Dependency) use(settings policies.Dependency) {
 func (d *Dependency) forgettable(now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.state.Settings
-	return d.flight == nil && now.Sub(d.used) > max(idle, 2*s.Breaker.Window, 2*s.Throttle.Window, 2*s.Budget.Window)
+	return d.flight == nil && now.Sub(d.used) > d.state.Idle()
 }
 
 func (d *Dependency) now() time.Time { return d.registry.options.Now() }

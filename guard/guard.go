@@ -26,6 +26,7 @@ import (
 	"maps"
 	mathrand "math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/policies"
@@ -54,6 +55,8 @@ type Sharer interface {
 // Registry is what a process knows of dependencies. It is safe for concurrent use. Make one with [New].
 type Registry struct {
 	options Options
+	// reports counts the reports about all dependencies: one that was forgotten and is used again goes on from there.
+	reports atomic.Int64
 
 	mu   sync.Mutex
 	all  map[string]*Dependency
@@ -126,10 +129,6 @@ func DependencyKey(name string) string { return "dependency/" + name }
 
 // RunKey is the key of a run's budget.
 func RunKey(flow, run string) string { return "budget/" + flow + "/" + run }
-
-// idle is how long after its last use a dependency is kept, or for twice the longest of its windows. The budgets of runs come and
-// go with them.
-const idle = 10 * time.Minute
 
 func (r *Registry) get(key string, settings policies.Dependency) *Dependency {
 	if r.outer != nil {

@@ -1,6 +1,7 @@
 package guard_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -71,4 +72,20 @@ func TestProcessWithoutABreakerIsNotHeld(t *testing.T) {
 	require.Equal(t, guard.HalfOpen, s.view().State)
 	require.Equal(t, 1, s.view().Settings.Breaker.Failures)
 	require.Equal(t, 10.0, s.view().Settings.Budget.Percent)
+}
+
+// An open breaker is not forgotten before it may be probed, however many other dependencies come and go.
+func TestRegistryKeepsAnOpenBreaker(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	r := guard.New(guard.Options{Now: c.Now})
+	model := policies.Dependency{Name: "model", Breaker: policies.Breaker{Failures: 1, Cooldown: time.Hour}}
+	call(t, r.Dependency(model), down)
+	for i := range 50 {
+		c.move(time.Minute)
+		for j := range 10 {
+			_ = r.Run("TrainFlow", fmt.Sprint(i, "-", j), policies.Budget{Percent: 10}).AllowRetry()
+		}
+	}
+	require.Equal(t, 10*time.Minute, refusal(t, r.Dependency(model)).For)
 }

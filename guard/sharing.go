@@ -27,7 +27,6 @@ type sharing struct {
 	since   time.Time // when the first of it happened
 	sent    *Report   // not answered yet
 	oldest  time.Time // when the first of that happened
-	seq     int
 	last    time.Time // when the last report was sent
 	silent  time.Time // nobody waits before
 	urgent  bool
@@ -212,9 +211,8 @@ func (d *Dependency) send() *flight {
 // report makes the next report, or one that was not answered again with what is wanted now.
 func (d *Dependency) report(now time.Time) Report {
 	if d.sent == nil {
-		d.seq++
 		d.sent = &Report{
-			Key: d.key, Settings: d.state.Settings, Worker: d.registry.options.Worker, Seq: d.seq,
+			Key: d.key, Settings: d.state.Settings, Worker: d.registry.options.Worker, Seq: int(d.registry.reports.Add(1)),
 			Counts: d.unsent, Streak: d.streak, Probed: d.probed,
 		}
 		d.unsent, d.probed, d.oldest = Counts{}, nil, d.since

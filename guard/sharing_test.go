@@ -1,6 +1,7 @@
 package guard_test
 
 import (
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -259,4 +260,31 @@ func TestNonsenseIsRefused(t *testing.T) {
 		spoil(&r)
 		require.Error(t, r.Check(), name)
 	}
+}
+
+// A dependency that was idle for long, and forgotten, is heard again when it is used again.
+func TestReportsAfterADependencyWasForgotten(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := &server{clock: c}
+	r := guard.New(guard.Options{Now: c.Now, Sharer: s, Worker: "a"})
+	model := func() *guard.Dependency {
+		return r.Dependency(policies.Dependency{Name: "model", Breaker: policies.Breaker{Failures: 100}})
+	}
+	heard := func(calls int) func() bool {
+		return func() bool {
+			c.move(time.Second)
+			call(t, model(), nil)
+			return s.view().Breaker.Calls >= calls
+		}
+	}
+	eventually(t, "some reports", func() bool { return heard(1)() && len(reports(s)) > 5 })
+	c.move(time.Hour)
+	for i := range 200 {
+		_ = r.Run("TrainFlow", strconv.Itoa(i), policies.Budget{Percent: 10})
+	}
+	before := len(reports(s))
+	call(t, model(), nil)
+	eventually(t, "a report", func() bool { return heard(1)() || len(reports(s)) > before+2 })
+	require.NotZero(t, s.view().Breaker.Calls, "the first report counts")
 }

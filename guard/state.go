@@ -34,6 +34,16 @@ const minLease = 10 * time.Second
 
 func (s *State) lease() time.Duration { return max(minLease, s.Settings.Breaker.Cooldown) }
 
+// idle is the least for which what is known of a dependency is kept after its last use. The budgets of runs come and go with them.
+const idle = 10 * time.Minute
+
+// Idle is for how long what is known is kept when nothing more is heard: an open breaker until its probe has ended for sure, counts for
+// twice their window.
+func (s *State) Idle() time.Duration {
+	d := s.Settings
+	return max(idle, d.Breaker.Cooldown+s.lease(), 2*d.Breaker.Window, 2*d.Throttle.Window, 2*d.Budget.Window)
+}
+
 // use changes the settings. What was counted stays, and so does a part that these settings do not have: steps and clients may give
 // one name different parts.
 func (s *State) use(d policies.Dependency) {

@@ -11,6 +11,11 @@ import (
 	"unicode"
 )
 
+// StepLogsPrefix is the folder of the logs of a step, or of the batches of a foreach.
+func StepLogsPrefix(flowName, run, step string) string {
+	return taskPrefix(flowName, run, "logs", step)
+}
+
 // LogLine is one line of an attempt's log.
 type LogLine struct {
 	Time    time.Time
@@ -18,6 +23,8 @@ type LogLine struct {
 	Message string
 	// Attrs are the other fields as "key=value", in the order they were logged.
 	Attrs []string
+	// Trace and Span are the ids of the trace and the span in which the line was logged, "" if there was none.
+	Trace, Span string
 }
 
 // ReadLogLine reads one line as package activities writes it: a JSON object with time, level and msg.
@@ -58,6 +65,10 @@ func readLogLine(line []byte) (l LogLine, ok bool) {
 			l.Level = text
 		case "msg":
 			l.Message = text
+		case "trace_id":
+			l.Trace = text
+		case "span_id":
+			l.Span = text
 		default:
 			if isText && (text == "" || strings.ContainsAny(text, " \"\n=")) {
 				text = fmt.Sprintf("%q", text)

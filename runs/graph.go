@@ -10,6 +10,7 @@ import (
 type graph struct {
 	tasks  map[string]*place // steps, joins and splits that are decided on their own
 	shapes map[string]*place
+	root   *place
 }
 
 // place is where a node stands in a plan.
@@ -50,7 +51,7 @@ func newGraph(p flow.Plan) *graph {
 		}
 		return at
 	}
-	add(p.Root, nil, 0, nil)
+	g.root = add(p.Root, nil, 0, nil)
 	return g
 }
 

@@ -124,3 +124,37 @@ func TestListsReadOnlyWhatTheyNeed(t *testing.T) {
 	require.Equal(t, 5, taken)
 	require.LessOrEqual(t, gets, 100, "old ids are not read at all")
 }
+
+// tagServed tags the runs of production that completed.
+func tagServed(ctx context.Context, reader *runs.Reader) error {
+	production := runs.Filter{Project: "fraud", Branch: "prod", Statuses: []records.Status{records.StatusCompleted}}
+	for run, err := range reader.Select(ctx, "ScoreFlow", production) { // newest first
+		if err != nil {
+			return err
+		}
+		if err := run.AddTags(ctx, "served"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func TestTheRunsThatFitAreTagged(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for i, branch := range []string{"prod", "prod", "test.x", "prod"} {
+		r := records.Run{
+			Flow: "ScoreFlow", Run: fmt.Sprint("r", i), Plan: train.Plan(), Started: noon.Add(time.Duration(i) * time.Hour), Project: "fraud", Branch: branch,
+		}
+		require.NoError(t, records.CreateRun(t.Context(), l.store, r))
+		if i < 3 {
+			require.NoError(t, records.CreateEnd(t.Context(), l.store, r.Flow, r.Run, records.End{Status: records.StatusCompleted, Ended: r.Started}))
+		}
+	}
+	require.NoError(t, tagServed(t.Context(), l.reader))
+	for id, want := range map[string]bool{"r0": true, "r1": true, "r2": false, "r3": false} {
+		run, err := l.reader.Run(t.Context(), "ScoreFlow", id)
+		require.NoError(t, err)
+		require.Equal(t, want, run.HasTag("served"), id)
+	}
+}

@@ -10,13 +10,9 @@ import (
 	"github.com/stepwell-flows/stepwell/guard"
 )
 
-const (
-	// dependencyIdle is how long the workflow of a dependency waits for another report.
-	dependencyIdle = 10 * time.Minute
-	// dependencyUpdates is how many updates it takes before it leaves its history behind. Each is about five events; the
-	// server ends a workflow at two thousand updates.
-	dependencyUpdates = 500
-)
+// dependencyUpdates is how many updates the workflow of a dependency takes before it leaves its history behind. Each is about five
+// events; the server ends a workflow at two thousand updates.
+const dependencyUpdates = 500
 
 // RegisterDependency registers the workflow that keeps what all workers know of a dependency, for a worker of
 // [activities.LimitQueue].
@@ -25,7 +21,8 @@ func RegisterDependency(r Registry) {
 }
 
 // Dependency keeps what all workers know of a dependency, or of the budget of a run: it takes reports, decides when the breaker
-// opens and closes, and lends the place of the probe and retries. It ends when nobody reports any more.
+// opens and closes, and lends the place of the probe and retries. It ends when nobody reports any more, and what was reported
+// does not count any more.
 //
 // Every worker of a cluster may have to replay it, so it changes even more rarely than the interpreter.
 func Dependency(ctx workflow.Context, in activities.DependencyInput) error {
@@ -35,7 +32,7 @@ func Dependency(ctx workflow.Context, in activities.DependencyInput) error {
 	}
 	for {
 		// The condition keeps one timer for many updates: no event is spent on waiting.
-		full, err := workflow.AwaitWithTimeout(ctx, d.heard.Add(dependencyIdle).Sub(workflow.Now(ctx)), func() bool {
+		full, err := workflow.AwaitWithTimeout(ctx, d.heard.Add(d.in.Board.Idle()).Sub(workflow.Now(ctx)), func() bool {
 			return d.updates >= dependencyUpdates || workflow.GetInfo(ctx).GetContinueAsNewSuggested()
 		})
 		switch {
@@ -43,7 +40,7 @@ func Dependency(ctx workflow.Context, in activities.DependencyInput) error {
 			return err
 		case full:
 			return workflow.NewContinueAsNewError(ctx, activities.DependencyType, d.in)
-		case workflow.Now(ctx).Sub(d.heard) >= dependencyIdle:
+		case workflow.Now(ctx).Sub(d.heard) >= d.in.Board.Idle():
 			return nil
 		}
 	}

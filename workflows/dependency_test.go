@@ -21,12 +21,14 @@ type dependencyEnv struct {
 	start   time.Time
 	answers []string
 	seq     map[string]int
+
+	settings policies.Dependency
 }
 
 func newDependencyEnv(t testing.TB) *dependencyEnv {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
-	e := &dependencyEnv{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, seq: map[string]int{}}
+	e := &dependencyEnv{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, seq: map[string]int{}, settings: modelSettings}
 	e.SetTestTimeout(time.Minute)
 	e.start = e.Now()
 	RegisterDependency(e)
@@ -43,7 +45,7 @@ func (e *dependencyEnv) at(d time.Duration, f func()) { e.RegisterDelayedCallbac
 func (e *dependencyEnv) report(at time.Duration, worker string, r guard.Report) {
 	e.at(at, func() {
 		e.seq[worker]++
-		r.Key, r.Worker, r.Settings = "dependency/model", worker, modelSettings
+		r.Key, r.Worker, r.Settings = "dependency/model", worker, e.settings
 		if r.Seq == 0 {
 			r.Seq = e.seq[worker]
 		}
@@ -149,4 +151,23 @@ func TestDependencyLeavesItsHistoryBehind(t *testing.T) {
 	var again *workflow.ContinueAsNewError
 	require.ErrorAs(t, e.GetWorkflowError(), &again)
 	require.Equal(t, fmt.Sprint(dependencyUpdates), fmt.Sprint(e.seq["a"]))
+}
+
+// What is known counts for an hour here: nobody may be told before that the breaker is closed.
+func TestDependencyOutlivesItsCooldown(t *testing.T) {
+	t.Parallel()
+	e := newDependencyEnv(t)
+	e.settings.Breaker.Cooldown = time.Hour
+	failed := guard.Counts{Calls: 1, Failures: 1}
+	for i := range 3 {
+		e.report(time.Duration(i+1)*second, "a", guard.Report{Counts: failed})
+	}
+	e.report(30*time.Minute, "b", guard.Report{Counts: guard.Counts{Held: 1}})
+	e.report(time.Hour+4*second, "b", guard.Report{WantProbe: true})
+	e.ExecuteWorkflow(activities.DependencyType, activities.DependencyInput{Key: "dependency/model"})
+	require.NoError(t, e.GetWorkflowError())
+	require.Equal(t, []string{
+		"1s a: 1/1", "2s a: 2/2", "3s a: open for 1h0m0s", "30m0s b: open for 30m3s", "1h0m4s b: open for 0s, probes",
+	}, e.answers)
+	require.Equal(t, 3*time.Hour+4*second, e.Now().Sub(e.start).Round(second), "until the probe has ended for sure")
 }

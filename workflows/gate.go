@@ -15,6 +15,7 @@ import (
 //
 // Its zero value is open. All of it follows from the history.
 type gate struct {
+	key     string
 	closed  bool
 	until   time.Time
 	due     bool // the time has come
@@ -39,15 +40,48 @@ func (r *run) gate(n *flow.PlanNode) *gate {
 	if n.Policy.Dependency != nil {
 		key = "dependency/" + n.Policy.Dependency.Name
 	}
-	if r.gates == nil {
-		r.gates = map[string]*gate{}
+	for _, g := range r.gates {
+		if g.key == key {
+			return g
+		}
 	}
-	g, ok := r.gates[key]
-	if !ok {
-		g = &gate{}
-		r.gates[key] = g
-	}
+	g := &gate{key: key}
+	r.gates = append(r.gates, g)
 	return g
+}
+
+// Gate is a gate that holds tasks back, as a workflow that continues as new hands it on.
+type Gate struct {
+	Key string `json:"key"`
+	// Until is when the first task may go, as a probe. Zero when one got through already.
+	Until time.Time `json:"until,omitzero"`
+	// Room is then how many tasks may run at once.
+	Room int `json:"room,omitempty"`
+}
+
+// handOn is what the next workflow needs to know of the gates.
+func (r *run) handOn() []Gate {
+	var out []Gate
+	for _, g := range r.gates {
+		switch {
+		case g.closed:
+			out = append(out, Gate{Key: g.key, Until: g.until})
+		case g.room > 0:
+			out = append(out, Gate{Key: g.key, Room: g.room})
+		}
+	}
+	return out
+}
+
+// takeOver sets the gates as the workflow before this one left them.
+func (r *run) takeOver(ctx workflow.Context, gates []Gate) {
+	for _, left := range gates {
+		g := &gate{key: left.Key, room: left.Room}
+		if !left.Until.IsZero() {
+			g.close(ctx, left.Until.Sub(workflow.Now(ctx)))
+		}
+		r.gates = append(r.gates, g)
+	}
 }
 
 // open says that nobody has to wait.

@@ -36,7 +36,7 @@ type run struct {
 	rows   []string
 	quiet  bool
 	fans   []*progress
-	gates  map[string]*gate
+	gates  []*gate // of the steps that have begun
 	paused []*paused
 	// rungs is on which rung of their ladder steps begin.
 	rungs map[string]int

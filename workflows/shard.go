@@ -47,6 +47,8 @@ type ShardInput struct {
 	Rungs map[string]int `json:"rungs,omitempty"`
 	// Start is where to go on, of a shard that continues as new.
 	Start *records.Cursor `json:"start,omitempty"`
+	// Gates hold tasks back in a shard that continues as new.
+	Gates []Gate `json:"gates,omitempty"`
 }
 
 // ShardOutput says how a shard's items ended. Failed items are no failure of the shard.
@@ -70,6 +72,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	r.rungs = in.Rungs
 	r.top.strict, r.top.tell = in.Stop, r.tellParent
 	r.listen(ctx)
+	r.takeOver(ctx, in.Gates)
 	workflow.Go(ctx, func(ctx workflow.Context) {
 		workflow.GetSignalChannel(ctx, haltSignal).Receive(ctx, nil)
 		r.top.halt(ctx)
@@ -98,7 +101,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 		err = r.direct(ctx, scope, f, in.First, in.Count, at, all, p)
 	}
 	if errors.Is(err, errStopped) && r.draining && !scope.stopped() {
-		in.Start, in.Look, in.Rungs = at, false, r.rungs
+		in.Start, in.Look, in.Rungs, in.Gates = at, false, r.rungs, r.handOn()
 		return ShardOutput{}, workflow.NewContinueAsNewError(ctx, r.info.WorkflowType.Name, in)
 	}
 	if in.Count > f.size(r.limits) {

@@ -40,6 +40,8 @@ type Input struct {
 	Rungs map[string]int `json:"rungs,omitempty"`
 	// Start is where to begin, nil for the beginning.
 	Start *records.Cursor `json:"start,omitempty"`
+	// Gates hold tasks back in a run that continues as new.
+	Gates []Gate `json:"gates,omitempty"`
 }
 
 // Limits keep every workflow of a run below what a Temporal server allows, with room to spare. Whoever changes a default breaks
@@ -104,6 +106,7 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 	}
 	r.rungs = in.Rungs
 	r.listen(ctx)
+	r.takeOver(ctx, in.Gates)
 	at := in.Start
 	if at == nil {
 		at = &records.Cursor{}
@@ -118,7 +121,7 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 	}
 	err := r.seq(ctx, r.top, in.Plan.Root.Nodes, nil, at)
 	if errors.Is(err, errStopped) && r.draining {
-		in.Run, in.Prepared, in.Params, in.Start, in.Rungs = r.id, true, nil, at, r.rungs
+		in.Run, in.Prepared, in.Params, in.Start, in.Rungs, in.Gates = r.id, true, nil, at, r.rungs, r.handOn()
 		return Output{}, workflow.NewContinueAsNewError(ctx, r.info.WorkflowType.Name, in)
 	}
 	return r.end(ctx, err, at.Last)

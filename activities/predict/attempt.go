@@ -3,7 +3,10 @@ package predict
 import (
 	"context"
 	"crypto/rand"
+	"errors"
+	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/flow"
@@ -47,7 +50,11 @@ func (c *Client) attempt(ctx context.Context, h heading, n int, left time.Durati
 		return fail(err)
 	}
 	started := time.Now()
-	run, cancel := context.WithTimeout(ctx, min(c.o.Timeout, max(left, time.Millisecond)))
+	limit, cause := c.o.Timeout, errTimeout
+	if left < limit {
+		limit, cause = max(left, time.Millisecond), errPatience
+	}
+	run, cancel := context.WithTimeoutCause(ctx, limit, cause)
 	defer cancel()
 	s := c.sent(run, h, n, p, newResp, permit)
 	t.answer, t.resp, t.err, t.failure, t.hedged = s.answer, s.resp, s.err, s.failure, s.hedged
@@ -104,19 +111,39 @@ type sending struct {
 	hedged  bool
 }
 
+// The ends of an attempt that a client sets itself. The service is to blame only if it had all of Options.Timeout.
+var (
+	errTimeout  = fmt.Errorf("no answer within Options.Timeout: %w", context.DeadlineExceeded)
+	errPatience = fmt.Errorf("no answer within what was left of Options.Patience: %w", context.DeadlineExceeded)
+)
+
 // one sends one request and tells the guard.
 func (c *Client) one(ctx context.Context, h heading, n int, hedge bool, p payload, resp any, permit permit) sending {
 	ctx, span := c.startAttempt(ctx, h, n, hedge)
 	s := sending{resp: resp}
-	s.answer, s.err = c.transport.send(ctx, p, h, resp)
+	s.err = safely(func() (err error) {
+		s.answer, err = c.transport.send(ctx, p, h, resp)
+		return err
+	})
 	s.failure = policies.Classify(s.err)
 	told := s.failure
-	if s.err != nil && context.Cause(ctx) != nil && ctx.Err() == context.Canceled {
+	if cause := context.Cause(ctx); s.err != nil && cause != nil && !errors.Is(cause, errTimeout) {
 		told = &policies.Failure{Class: policies.Cancelled, Message: "nobody waits for the answer any more"} // it says nothing about the service
 	}
 	permit.end(told, resp)
 	endAttempt(span, s)
 	return s
+}
+
+// safely makes a panic an error: what decodes an answer may be the author's, and runs on goroutines where a panic would end the
+// process with all of its tasks.
+func safely(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = policies.PanicFailure(v, debug.Stack())
+		}
+	}()
+	return f()
 }
 
 // sent sends a request, and once more if there is no answer for a while: the first that is decisive counts.

@@ -75,7 +75,9 @@ func (r Report) String() string {
 // BatchOptions are the settings of a [Batch]. The zero value is ready.
 type BatchOptions struct {
 	// Name tells the batches of one task apart: the results so far are kept under it. It is a part of a checkpoint's name (see
-	// flow.SaveCheckpoint). Defaults to "predict".
+	// flow.SaveCheckpoint). Defaults to "predict". Batches with the same name share the results of equal items, unless they ask
+	// another URL or method; models that are told apart otherwise, by a header for example, need names. It is no part of the
+	// idempotency keys: where models share the store of a [Middleware], give their items different keys.
 	Name string
 	// Chunk is how many items travel in one request. Above 1 the client's URL must be that of a [BatchHandler]. Defaults to 1, which any
 	// server understands.
@@ -92,8 +94,10 @@ type BatchOptions struct {
 // a long wait or is out of reach. Return it from the step: the task waits in its workflow and goes on with what is missing.
 func Batch[Req, Resp any](ctx context.Context, c *Client, items []Item[Req], o BatchOptions) (Outcome[Resp], error) {
 	started := time.Now()
-	b := &batch{client: c, newResp: func() any { return new(Resp) }, byKey: map[string]*entry{}, results: make(chan []tried)}
+	b := &batch{client: c, newResp: func() any { return new(Resp) }, byKey: map[string]*entry{}}
+	b.results = make(chan []tried, cap(c.slots)) // what is under way can end though nobody takes it any more
 	b.report.Items, b.report.Failed = len(items), map[policies.Class]int{}
+	b.target = digestOf([]byte(c.transport.identity()))
 	b.saved = checkpoint{name: cmp.Or(o.Name, "predict")}
 	if err := b.chunks(o.Chunk); err != nil {
 		return Outcome[Resp]{}, err
@@ -138,14 +142,18 @@ type entry struct {
 	failure  *policies.Failure
 }
 
+func digestOf(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
+}
+
 // add takes an item, or finds the one with the same key.
 func (b *batch) add(ctx context.Context, key string, req any) (*entry, error) {
 	p, err := b.client.transport.encode(req)
 	if err != nil {
 		return nil, policies.WithClass(fmt.Errorf("encode the request: %w", err), policies.Invalid)
 	}
-	sum := sha256.Sum256(p.bytes)
-	digest := hex.EncodeToString(sum[:])
+	digest := digestOf(p.bytes)
 	full, err := Key(ctx, cmp.Or(key, digest))
 	if err != nil {
 		return nil, err
@@ -173,6 +181,7 @@ type batch struct {
 	entries []*entry
 	byKey   map[string]*entry
 	report  Report
+	target  string // a digest
 	saved   checkpoint
 
 	fresh   []*entry // never sent, in order
@@ -340,11 +349,11 @@ func (b *batch) settle(ctx context.Context, sent []tried) {
 		if t.replayed {
 			b.report.Replayed++
 		}
-		switch d, deferred := policies.DeferralOf(t.err, t.failure); {
+		switch d, deferred := policies.DeferralOf(t.err, nil); { // only what was marked: next knows what is tried again at all
 		case t.err == nil:
 			b.finish(e, t.resp, nil)
 			b.report.Succeeded++
-			b.keep(ctx, e)
+			b.keep(ctx, e, t.answer)
 		case ctx.Err() != nil: // the caller has stopped; the entry has no end
 		case next.again:
 			e.ready, e.last = time.Now().Add(next.delay), t.err
@@ -377,6 +386,11 @@ func (b *batch) end(ctx context.Context) error {
 		return fmt.Errorf("batch: %d of %d items have no end yet: %w", b.report.Deferred, len(b.entries), context.Cause(ctx))
 	case b.report.Deferred > 0:
 		d := b.wait
+		for _, e := range b.again.all { // of a batch that was parked: nobody comes earlier than he was told
+			if e.ready.After(b.until) {
+				b.until = e.ready
+			}
+		}
 		d.For = max(time.Until(b.until), time.Millisecond)
 		return policies.WithDeferral(fmt.Errorf("batch: %d of %d items wait: %w", b.report.Deferred, len(b.entries), b.cause), d)
 	case kept != nil:

@@ -16,6 +16,7 @@ import (
 type row struct {
 	Key      string `json:"key"`
 	Digest   string `json:"digest"` // of the request
+	Target   string `json:"target"` // a digest: what was asked
 	Response []byte `json:"response"`
 }
 
@@ -81,16 +82,17 @@ func (c *checkpoint) load(ctx context.Context) (rows []row, err error) {
 }
 
 // keep notes a success for the next save.
-func (b *batch) keep(ctx context.Context, e *entry) {
-	bytes, err := b.client.transport.keep(e.resp)
+func (b *batch) keep(ctx context.Context, e *entry, a answer) {
+	bytes, err := b.client.transport.keep(a, e.resp)
 	if err != nil {
 		flow.Log(ctx).Warn("a result cannot be kept for another attempt", "key", e.key, "error", err)
 		return
 	}
-	b.saved.add(row{e.key, e.digest, bytes})
+	b.saved.add(row{e.key, e.digest, b.target, bytes})
 }
 
-// restore finishes the entries that an earlier attempt of the task had finished. One whose request has changed is not among them.
+// restore finishes the entries that an earlier attempt of the task had finished. One whose request has changed is not among them,
+// nor is one that another model has answered.
 func (b *batch) restore(ctx context.Context) error {
 	rows, err := b.saved.load(ctx)
 	if err != nil {
@@ -98,11 +100,11 @@ func (b *batch) restore(ctx context.Context) error {
 	}
 	for _, r := range rows {
 		e := b.byKey[r.Key]
-		if e == nil || e.finished || e.digest != r.Digest {
+		if e == nil || e.finished || e.digest != r.Digest || r.Target != b.target {
 			continue
 		}
 		resp := b.newResp()
-		if b.client.transport.restore(r.Response, resp) != nil {
+		if safely(func() error { return b.client.transport.restore(r.Response, resp) }) != nil {
 			continue // the type has changed: ask again
 		}
 		b.finish(e, resp, nil)

@@ -104,8 +104,9 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 			t := tried{entry: e, number: e.attempts + 1, heading: heading{e.key, e.request}, failure: f}
 			if r, ok := answers[e.key]; ok {
 				t.status, t.replayed, t.resp = strconv.Itoa(r.Status), r.Replayed, newResp()
+				t.body = r.Response
 				if t.err = r.err(c.transport.target()); t.err == nil {
-					t.err = decodeJSON(r.Response, t.resp)
+					t.err = safely(func() error { return decodeJSON(r.Response, t.resp) })
 				}
 				t.failure = policies.Classify(t.err)
 			} else if f == nil {
@@ -122,7 +123,7 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 		whole.err, whole.failure = err, policies.Classify(err)
 		ended.end(whole.failure, &chunkResponse{})
 	} else {
-		run, cancel := context.WithTimeout(ctx, c.o.Timeout)
+		run, cancel := context.WithTimeoutCause(ctx, c.o.Timeout, errTimeout)
 		s := c.one(run, whole.heading, n, false, p, &chunkResponse{}, ended)
 		cancel()
 		whole.answer, whole.err, whole.failure = s.answer, s.err, s.failure

@@ -23,10 +23,11 @@ type Options struct {
 	// Retry is how a call is tried again. Defaults to three attempts, 200 ms after the first, doubling up to 5 s, with full
 	// jitter. A step that fails because a call's attempts are spent may be tried again itself: the attempts multiply.
 	Retry policies.Retry
-	// Timeout is how long one attempt may take. Defaults to 10 s.
+	// Timeout is how long one attempt may take. Defaults to 10 s, or to Patience if that is shorter.
 	Timeout time.Duration
 	// Patience is how long a call may take, with all its attempts and waits. A service that asks for a longer wait, or for one
-	// longer than [policies.ParkAfter], parks the task: the call returns a deferral. Defaults to a minute.
+	// longer than [policies.ParkAfter], parks the task: the call returns a deferral. No attempt begins with less than a tenth of
+	// Timeout left. It cannot be shorter than Timeout. Defaults to a minute, or to three times Timeout if that is longer.
 	Patience time.Duration
 	// Rate is how many attempts start in a second, at most. Defaults to no limit.
 	Rate float64
@@ -51,8 +52,10 @@ func (o Options) withDefaults() Options {
 		o.Retry.InitialInterval = 200 * time.Millisecond
 		o.Retry.MaximumInterval = cmp.Or(o.Retry.MaximumInterval, 5*time.Second)
 	}
-	o.Timeout = cmp.Or(o.Timeout, 10*time.Second)
-	o.Patience = cmp.Or(o.Patience, time.Minute)
+	if o.Timeout == 0 {
+		o.Timeout = min(10*time.Second, cmp.Or(o.Patience, time.Minute))
+	}
+	o.Patience = cmp.Or(o.Patience, max(time.Minute, 3*o.Timeout))
 	o.MaxParallel = cmp.Or(o.MaxParallel, 16)
 	if o.Burst == 0 {
 		o.Burst = max(int(math.Ceil(o.Rate)), 1)
@@ -83,6 +86,9 @@ func (o Options) validate(t Transport) error {
 		if t.d < 0 || t.d > 0 && t.d < time.Millisecond {
 			bad("%s is %s (use a millisecond or more, or leave it out)", t.name, t.d)
 		}
+	}
+	if o.Timeout > o.Patience {
+		bad("Timeout is %s, of which a Patience of %s would cut an attempt (raise Patience, or leave it out)", o.Timeout, o.Patience)
 	}
 	if !(o.Rate >= 0) || math.IsInf(o.Rate, 0) {
 		bad("Rate is %v (use attempts in a second, or 0 for no limit)", o.Rate)
@@ -209,7 +215,7 @@ func (c *Client) next(ctx context.Context, t *tried, n int, left time.Duration) 
 	if !d.Retry {
 		return following{failure: f, reason: d.Reason}
 	}
-	if d.Delay >= left {
+	if left-d.Delay < c.o.Timeout/10 { // the next attempt would have no time
 		return following{failure: f, reason: fmt.Sprintf("the call's patience of %s is over", c.o.Patience)}
 	}
 	return following{again: true, delay: d.Delay, failure: f, reason: d.Reason}

@@ -433,3 +433,14 @@ func TestCallOutsideOfARunNeedsAKey(t *testing.T) {
 	_, err := predict.Call[question, reaction](t.Context(), newClient(t, "http://127.0.0.1:1", predict.Options{}), "", question{})
 	require.ErrorContains(t, err, "no idempotency key")
 }
+
+// Timeout and Patience fit together, whichever of them is given.
+func TestPatienceFitsTimeout(t *testing.T) {
+	t.Parallel()
+	for _, o := range []predict.Options{{Timeout: 5 * time.Minute}, {Patience: time.Second}, {Patience: time.Second, Timeout: time.Second}} {
+		_, err := predict.New(predict.HTTP("http://127.0.0.1:1", predict.HTTPOptions{}), o)
+		require.NoError(t, err, "%+v", o)
+	}
+	_, err := predict.New(predict.HTTP("http://127.0.0.1:1", predict.HTTPOptions{}), predict.Options{Timeout: time.Minute, Patience: time.Second})
+	require.ErrorContains(t, err, "raise Patience")
+}

@@ -40,6 +40,13 @@ func GRPC(conn grpc.ClientConnInterface, method string, options ...grpc.CallOpti
 
 func (t *grpcTransport) target() string { return t.method }
 
+func (t *grpcTransport) identity() string {
+	if c, ok := t.conn.(interface{ Target() string }); ok { // as grpc.ClientConn has it
+		return c.Target() + " " + t.method
+	}
+	return t.method
+}
+
 func (t *grpcTransport) check() error {
 	if t.conn == nil || len(t.method) < 2 || t.method[0] != '/' {
 		return fmt.Errorf("method %q cannot be called (give a connection and a method like \"/package.Service/Method\")", t.method)
@@ -69,7 +76,7 @@ func message(resp any) (proto.Message, error) {
 	return m, nil
 }
 
-func (t *grpcTransport) keep(resp any) ([]byte, error) {
+func (t *grpcTransport) keep(_ answer, resp any) ([]byte, error) {
 	m, err := message(resp)
 	if err != nil {
 		return nil, err

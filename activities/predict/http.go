@@ -71,6 +71,13 @@ func (t *httpTransport) place() string {
 	return bare.String()
 }
 
+// identity is the URL without what says who asks.
+func (t *httpTransport) identity() string {
+	bare := *t.url
+	bare.User, bare.Fragment = nil, ""
+	return bare.String()
+}
+
 func (t *httpTransport) check() error {
 	if t.bad == nil {
 		return nil
@@ -86,13 +93,19 @@ func (t *httpTransport) encode(req any) (payload, error) {
 	return payload{bytes: b}, err
 }
 
-func (t *httpTransport) keep(resp any) ([]byte, error)    { return json.Marshal(resp) }
-func (t *httpTransport) restore(b []byte, resp any) error { return json.Unmarshal(b, resp) }
+// keep takes what was received: what a response type reads, it may not write.
+func (t *httpTransport) keep(a answer, _ any) ([]byte, error) { return a.body, nil }
+func (t *httpTransport) restore(b []byte, resp any) error     { return json.Unmarshal(b, resp) }
 
 func (t *httpTransport) send(ctx context.Context, p payload, h heading, resp any) (answer, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, t.url.String(), bytes.NewReader(p.bytes))
 	if err != nil {
 		return answer{}, err
+	}
+	if h.key != "" {
+		// Without it net/http cannot send the body again. For a request with a key it would, on one idle connection after the other:
+		// attempts that no policy has decided on and nobody counts.
+		r.GetBody = nil
 	}
 	for name, values := range t.header {
 		r.Header[http.CanonicalHeaderKey(name)] = values
@@ -129,6 +142,7 @@ func (t *httpTransport) send(ctx context.Context, p payload, h heading, resp any
 	case len(body) > maxAnswer:
 		return a, policies.WithClass(fmt.Errorf("the response is larger than %d bytes", maxAnswer), policies.Permanent)
 	}
+	a.body = body
 	return a, decodeJSON(body, resp)
 }
 

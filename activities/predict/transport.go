@@ -6,12 +6,14 @@ import "context"
 type Transport interface {
 	// target is what is called, for people, without secrets.
 	target() string
+	// identity tells targets apart. It may hold secrets.
+	identity() string
 	// encode makes the payload that all attempts of a call send.
 	encode(req any) (payload, error)
 	// send makes one attempt and decodes the answer into resp, a pointer to the caller's response type.
 	send(ctx context.Context, p payload, h heading, resp any) (answer, error)
-	// keep and restore turn a response into bytes and back.
-	keep(resp any) ([]byte, error)
+	// keep is an answer in bytes, resp what it was decoded into. Restore decodes them anew, to an equal response.
+	keep(a answer, resp any) ([]byte, error)
 	restore(b []byte, resp any) error
 }
 
@@ -31,4 +33,5 @@ type heading struct {
 type answer struct {
 	status   string // "200", "Unavailable", "" if there was none
 	replayed bool
+	body     []byte // of a success over HTTP, for an item of a chunk its part
 }
