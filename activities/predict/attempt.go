@@ -28,6 +28,7 @@ type tried struct {
 	deferred bool
 	entry    *entry // of a batch
 	items    int    // of a chunk
+	shared   int    // how many items had a request together that failed as a whole
 }
 
 func newRequestID() string { return rand.Text() }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -134,10 +135,31 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 		r := &results[i]
 		r.latency = whole.latency
 		if r.err == nil && whole.err != nil {
-			r.status, r.err, r.failure = whole.status, whole.err, whole.failure
+			r.status, r.err, r.failure, r.shared = whole.status, whole.err, whole.failure, len(under)
 		}
 	}
 	return append(sent, results...)
+}
+
+// apart decides about an entry whose request failed as a whole, where another entry may be the reason: one that is too large, too
+// slow, or crashes the server. It is sent again with fewer others, and alone in its last attempt. That is also so for failures that
+// are not tried again otherwise, as they are not its own.
+func (b *batch) apart(t *tried, next following) following {
+	e, f := t.entry, t.failure
+	left := b.client.spec.MaximumAttempts - e.attempts
+	if t.shared < 2 || left < 1 {
+		return next
+	}
+	switch final := f.Class == policies.Invalid || f.Class == policies.Permanent; {
+	case final:
+		next = following{again: true, failure: f, reason: "another item of its request may be the reason"}
+	case !next.again:
+		return next
+	case f.Class != policies.TimedOut && t.status != "" && t.status != strconv.Itoa(http.StatusInternalServerError):
+		return next // such as 503: the service says so of itself
+	}
+	e.most = int(math.Ceil(math.Pow(float64(t.shared), float64(left-1)/float64(left))))
+	return next
 }
 
 // BatchHandlerOptions are the settings of [BatchHandler]. The zero value is ready.
