@@ -133,7 +133,8 @@ type entry struct {
 	request  string // the correlation id
 	digest   string // of the request
 	p        payload
-	attempts int
+	sent     int       // how often
+	attempts int       // those of them that count
 	first    time.Time // when it was sent for the first time
 	ready    time.Time // when it may be sent
 	finished bool
@@ -308,7 +309,7 @@ func (b *batch) send(ctx context.Context, group []*entry) {
 			b.results <- []tried{e.unsent(err)}
 			return
 		}
-		t := b.client.attempt(ctx, heading{e.key, e.request}, n, b.client.o.Timeout, e.p, b.newResp)
+		t := b.client.attempt(ctx, heading{e.key, e.request}, n, e.sent > 0, b.client.o.Timeout, e.p, b.newResp)
 		t.entry = e
 		b.results <- []tried{t}
 	}()
@@ -342,11 +343,13 @@ func (b *batch) settle(ctx context.Context, sent []tried) {
 		t := &sent[i]
 		e := t.entry
 		if !t.refused && !t.unsent {
-			e.allowed = false
-			e.attempts++
+			e.sent++
 			b.report.Attempts++
-			if e.attempts > 1 {
+			if e.sent > 1 {
 				b.report.Retries++
+			}
+			if e.allowed = t.waits; !t.waits {
+				e.attempts++
 			}
 		}
 		next := b.client.next(ctx, t, max(e.attempts, 1), b.client.o.Patience-time.Since(e.first))

@@ -79,7 +79,7 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 			sent = append(sent, e.unsent(err))
 			continue
 		}
-		p, err := c.begin(ctx, e.attempts > 0)
+		p, err := c.begin(ctx, e.sent > 0)
 		if err != nil {
 			t := e.unsent(err)
 			t.unsent, t.refused = false, true
@@ -114,7 +114,11 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 				t.err = policies.WithClass(errors.New("the response says nothing about the item"), policies.Transient)
 				t.failure = policies.Classify(t.err)
 			}
-			permits[i].end(t.failure, nil)
+			told := t.failure
+			if t.waits = executing(t.err); t.waits {
+				told = &policies.Failure{Class: policies.Cancelled} // it says nothing about the service
+			}
+			permits[i].end(told, nil)
 			results[i] = t
 		}
 	}}
