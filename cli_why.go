@@ -153,6 +153,9 @@ func (e *explanation) run(ctx context.Context, run *runs.Run, doc *whyDocument) 
 	if run.Status != records.StatusCompleted && len(finished) > 0 {
 		e.say("Finished and kept: %s.", clean(strings.Join(finished, ", ")))
 	}
+	if doc.Tags = listedTags(run); len(doc.Tags) > 0 {
+		e.say("Its tags: %s.", clean(strings.Join(doc.Tags, ", ")))
+	}
 	return nil
 }
 

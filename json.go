@@ -171,6 +171,8 @@ type flowDocument struct {
 type whyDocument struct {
 	Pathspec string         `json:"pathspec"`
 	Status   records.Status `json:"status"`
+	// Tags are the run's, with those of its project, when a whole run is explained.
+	Tags []string `json:"tags,omitempty"`
 	// Failure is what the run failed with first; Task is the task of it with its attempts.
 	Failure *policies.Failure `json:"failure,omitempty"`
 	Task    *taskDocument     `json:"task,omitempty"`

@@ -209,6 +209,57 @@ func TestBrokenCards(t *testing.T) {
 	}
 }
 
+// While a step runs, its card can be read; when it ended, the card says so; and names that the step has not do no harm.
+func TestLiveCards(t *testing.T) {
+	t.Parallel()
+	store, err := artifacts.Open(t.Context(), "mem:", artifacts.Options{})
+	require.NoError(t, err)
+	var during, other string
+	f := flow.New("LiveFlow", flow.Step("a", func(ctx context.Context, _ *state) error {
+		bar := &cards.ProgressBar{Label: "rounds", Total: 4}
+		flow.Card(ctx).Append(bar)
+		flow.CardNamed(ctx, "more").Append(cards.ValueBox{Label: "beside", Value: 1})
+		flow.CardNamed(ctx, "gone").Append(cards.ValueBox{Label: "nowhere", Value: 1})
+		flow.CardNamed(ctx, "gone").Refresh()
+		bar.Set(3)
+		flow.Progress(ctx, 7, 9)
+		info := flow.Current(ctx)
+		for deadline := time.Now().Add(30 * time.Second); (during == "" || other == "") && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			for name, page := range map[string]*string{"default": &during, "more": &other} {
+				if b, err := store.GetDoc(ctx, records.CardKey(info.Flow, info.Run, info.Step, info.Index, name)); err == nil {
+					*page = string(b)
+				}
+			}
+		}
+		return errors.New("once more")
+	}, cards.Default(), cards.New("more"), policies.Retry{MaximumAttempts: 1},
+		policies.Catch(func(ctx context.Context, _ *state, _ *policies.Failure) error {
+			flow.Card(ctx).Append(cards.ValueBox{Label: "caught", Value: 2})
+			return nil
+		})))
+	run := flowtest.Run(t, f, flowtest.Options{Store: store})
+	require.Equal(t, records.StatusCompleted, run.Status)
+	require.Contains(t, during, "The task is running.")
+	require.Contains(t, during, "3 of 4")
+	require.Contains(t, during, "7 of 9")
+	require.NotContains(t, during, "beside")
+	require.Contains(t, other, "beside")
+
+	task, err := run.Task(t.Context(), "a")
+	require.NoError(t, err)
+	page, err := task.Card(t.Context(), "default")
+	require.NoError(t, err)
+	require.NotContains(t, string(page), "The task is running.")
+	require.Contains(t, string(page), "<dt>caught</dt><dd>2</dd>")
+	logs, err := task.Logs(t.Context())
+	require.NoError(t, err)
+	var lines []string
+	for _, line := range logs[0].Lines {
+		lines = append(lines, line.Message)
+	}
+	require.Contains(t, strings.Join(lines, "\n"), "the step has no card of that name")
+}
+
 // What a step returns to the workflow stays small, however much it set.
 func TestResultsAreSmall(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -222,7 +223,34 @@ func (t *attempt) lookBack(ctx context.Context) (done bool, _ StepResult, _ *pol
 	if n := len(t.ledger); n > 0 && t.ledger[n-1].Final && t.ledger[n-1].Attempt > t.in.Forgiven && !t.in.Skip {
 		return false, StepResult{}, nil, &spentError{t.ledger[n-1].Failure}
 	}
-	return false, StepResult{}, nil, nil
+	return false, StepResult{}, nil, t.waits(ctx)
+}
+
+// clockSkew is a difference between the clocks of two workers that is waited out.
+const clockSkew = time.Second
+
+// waits is a deferral for the rest of a wait that a service asked an earlier attempt for: its worker was lost before the server
+// heard of it.
+func (t *attempt) waits(ctx context.Context) error {
+	for _, e := range slices.Backward(t.ledger) {
+		left := e.Ended.Add(e.Delay).Sub(t.started)
+		if t.in.Skip || e.Attempt <= t.in.Forgiven || e.Failure == nil || left <= 0 {
+			continue
+		}
+		if refused(e) || e.Outcome != records.Deferred && e.Failure.RetryAfter == 0 {
+			continue // the guard is asked again, and a backoff is nothing that a service insists on
+		}
+		if left > clockSkew {
+			f := *e.Failure
+			return policies.WithDeferral(&f, policies.Deferral{For: left, Reason: "the rest of a wait: " + e.Reason})
+		}
+		select {
+		case <-time.After(left):
+		case <-ctx.Done():
+		}
+		break
+	}
+	return nil
 }
 
 // spentError says that the task has failed for good in an earlier attempt.

@@ -181,3 +181,44 @@ func TestFirstTries(t *testing.T) {
 		require.Equal(t, c.first, g.guard.Dependency(model).AllowRetry() == nil, name)
 	}
 }
+
+// The service has told when to come back, and the worker was lost before the server heard it.
+func TestRetryAfterOutlivesTheWorker(t *testing.T) {
+	t.Parallel()
+	calls := 0
+	g := newGuarded(t, func(context.Context, *state) error { calls++; return nil }, policies.Retry{MaximumAttempts: 5, Jitter: policies.NoJitter})
+	g.put(records.Attempt{
+		Attempt: 1, Outcome: records.Deferred, Ended: g.clock(), Delay: 10 * time.Minute, Reason: "asked for 10m by the error",
+		Failure: &policies.Failure{Class: policies.RateLimited, Message: "429", Attempt: 1},
+	})
+	g.move(time.Minute)
+	res, err := g.attempt(1)
+	require.NoError(t, err)
+	require.NotNil(t, res.Again)
+	require.Equal(t, 9*time.Minute, res.Again.Wait)
+	require.Contains(t, res.Again.Reason, "asked for 10m by the error")
+	require.Zero(t, calls)
+
+	g.move(time.Minute)
+	g.put(records.Attempt{Attempt: 3, Outcome: records.Lost})
+	res, err = g.attempt(3)
+	require.NoError(t, err)
+	require.Equal(t, 8*time.Minute, res.Again.Wait)
+	require.Equal(t, "429", g.ledger()[3].Failure.Message)
+	require.Equal(t, records.Deferred, g.ledger()[3].Outcome)
+
+	g.move(8 * time.Minute)
+	res, err = g.attempt(4)
+	require.NoError(t, err)
+	require.Nil(t, res.Again)
+	require.Equal(t, 1, calls)
+
+	g = newGuarded(t, func(context.Context, *state) error { calls++; return nil }, policies.Retry{MaximumAttempts: 5})
+	g.put(records.Attempt{
+		Attempt: 1, Outcome: records.Failed, CountsAsCodeFailure: true, Ended: g.clock(), Delay: 50 * time.Second,
+		Failure: &policies.Failure{Class: policies.RateLimited, Message: "429", RetryAfter: 50 * time.Second, Attempt: 1, CodeFailures: 1},
+	})
+	res, err = g.attempt(1)
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, res.Again.Wait, 50*time.Second)
+}

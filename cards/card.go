@@ -144,7 +144,7 @@ func write(w io.Writer, d *flow.CardData, name string) error {
 		v.Live, v.Outcome, v.Stood = true, "running", instant(d.Written)
 	}
 	if d.Total > 0 && d.Outcome != "completed" {
-		v.Progress = (&ProgressBar{Label: "Progress", Total: d.Total, done: d.Done}).CardHTML()
+		v.Progress = (&ProgressBar{Total: d.Total, done: d.Done}).CardHTML()
 	}
 	v.Title = strings.Trim(fmt.Sprintf("%s · %s · %s", v.Task, v.Path[0], v.Outcome), " ·")
 	if v.Task == "" { // a page needs a heading

@@ -168,7 +168,7 @@ func (h *heatCells) color(v float64) paint {
 }
 
 func (h *heatCells) scale() *heatScale {
-	s := &heatScale{Name: label(h.Name), From: number4(h.low), To: number4(h.high)}
+	s := &heatScale{Name: label(h.Name), From: figure(h.low), To: figure(h.high)}
 	for i := range heatLevels {
 		class, opacity := h.color(h.low + (h.high-h.low)*float64(i)/(heatLevels-1)).parts()
 		s.Cells = append(s.Cells, heatCell{X: fmt.Sprint(10 * i), Class: class, Opacity: opacity})
@@ -206,7 +206,7 @@ func (h *heatCells) Plot(c draw.Canvas, p *plot.Plot) {
 			path.Line(vg.Point{X: low.X, Y: high.Y})
 			path.Close()
 			colors[h.color(v)] = path
-			if text := number4(v); h.texts && style.Width(text) <= high.X-low.X {
+			if text := figure(v); h.texts && style.Width(text) <= high.X-low.X {
 				texts = append(texts, func() { c.FillText(style, vg.Point{X: trX(x), Y: trY(y)}, text) })
 			}
 		}
@@ -218,6 +218,14 @@ func (h *heatCells) Plot(c draw.Canvas, p *plot.Plot) {
 	for _, write := range texts {
 		write()
 	}
+}
+
+// figure writes a value: a whole number as it is, because many maps show counts.
+func figure(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1e9 {
+		return grouped(fmt.Sprint(int64(v)))
+	}
+	return number4(v)
 }
 
 // cells says that the plot is a heat map.

@@ -148,7 +148,7 @@ func (t Timeline) rows(from, to time.Time, scale float64) (rows []*timelineRow, 
 		case row.goes:
 			row.Took += ", goes on"
 		case row.spans > 1:
-			row.Took += fmt.Sprintf(" in %d", row.spans)
+			row.Took += fmt.Sprintf(" (%s)", times(row.spans))
 		}
 	}
 	return rows, left

@@ -5,6 +5,7 @@ import (
 	"github.com/stepwell-flows/stepwell/examples/failurehandling"
 	failuretable "github.com/stepwell-flows/stepwell/examples/failures"
 	"github.com/stepwell-flows/stepwell/examples/flightdelay"
+	"github.com/stepwell-flows/stepwell/examples/gallery"
 	"github.com/stepwell-flows/stepwell/examples/geocode"
 	"github.com/stepwell-flows/stepwell/examples/gridsearch"
 	"github.com/stepwell-flows/stepwell/examples/isolation"
@@ -16,6 +17,6 @@ import (
 func Flows() []*flow.Flow {
 	return []*flow.Flow{
 		failurehandling.Flow(), failuretable.Flow(), flightdelay.Flow(), gridsearch.Flow(), geocode.Flow(), predictions.Flow(),
-		isolation.Flow(),
+		isolation.Flow(), gallery.Flow(),
 	}
 }

@@ -16,6 +16,6 @@ func TestFlows(t *testing.T) {
 		names[f.Name()] = true
 	}
 	require.Equal(t, map[string]bool{
-		"FailureHandlingFlow": true, "FailuresFlow": true, "FlightDelayFlow": true, "GridSearchFlow": true, "GeocodeFlow": true, "PredictionFlow": true, "IsolationFlow": true,
+		"FailureHandlingFlow": true, "FailuresFlow": true, "FlightDelayFlow": true, "GridSearchFlow": true, "GeocodeFlow": true, "PredictionFlow": true, "IsolationFlow": true, "GalleryFlow": true,
 	}, names)
 }

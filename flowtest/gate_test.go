@@ -3,6 +3,7 @@ package flowtest_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -114,5 +115,99 @@ func TestGateOutlivesTheWorkflow(t *testing.T) {
 	for i := range 5 {
 		attempts := attemptsOf(t, r, flow.TaskName("call", flow.Index{i}))
 		require.GreaterOrEqual(t, attempts[1].Waited, time.Hour)
+	}
+}
+
+// What a person said about a paused task is not forgotten when the workflow continues as new, and may be said while it is about to.
+func TestVerdictOutlivesTheWorkflow(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		update string
+		seen   []string
+		calls  int32
+	}{
+		"retry": {workflows.RetryUpdate, []string{"fit"}, 2},
+		"skip":  {workflows.SkipUpdate, nil, 1},
+		"fail":  {workflows.FailUpdate, []string{"caught"}, 1},
+	} {
+		for _, during := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, something runs: %t", name, during), func(t *testing.T) {
+				t.Parallel()
+				var calls, others atomic.Int32
+				f := flow.New("WaitsFlow", flow.Branch("both",
+					flow.Step("fit", func(_ context.Context, s *waits) error {
+						s.Seen = append(s.Seen, "fit")
+						if calls.Add(1) == 1 {
+							return errors.New("a bug")
+						}
+						return nil
+					}, policies.Retry{MaximumAttempts: 1, Exhausted: policies.Pause}, policies.Catch(func(_ context.Context, s *waits, _ *policies.Failure) error {
+						s.Seen = append(s.Seen, "caught")
+						return nil
+					})),
+					flow.Step("other", func(context.Context, *waits) error {
+						if others.Add(1) == 1 {
+							return errors.New("not yet")
+						}
+						return nil
+					}, policies.Retry{MaximumAttempts: 2, InitialInterval: 3 * time.Hour, MaximumInterval: 3 * time.Hour, Jitter: policies.NoJitter}),
+				).Join("join", func(_ context.Context, s *waits, in flow.Inputs[waits]) error {
+					s.Seen = in.At(0).Seen
+					return nil
+				}))
+				executions := 0
+				var said []string
+				r := flowtest.Run(t, f, flowtest.Options{Prepare: func(env *testsuite.TestWorkflowEnvironment) {
+					giveUp(env)
+					if executions++; executions > 1 {
+						return
+					}
+					at := 4 * time.Hour
+					if during {
+						at = 2 * time.Hour
+						env.RegisterDelayedCallback(func() {
+							env.SetContinueAsNewSuggested(true)
+							env.SignalWorkflow("stepwell.failed", "nobody") // for it to notice
+						}, time.Hour)
+					}
+					env.RegisterDelayedCallback(func() {
+						note := func(v any, err error) { said = append(said, fmt.Sprint(v, err)) }
+						env.UpdateWorkflow(test.update, "1", &testsuite.TestUpdateCallback{
+							OnAccept: func() { env.SetContinueAsNewSuggested(true) }, OnReject: func(err error) { note(nil, err) }, OnComplete: note,
+						}, "fit")
+					}, at)
+				}})
+				require.Equal(t, test.seen, ended(t, r, f).Seen, "%v", said)
+				require.Equal(t, test.calls, calls.Load())
+				require.Len(t, said, 1)
+				require.Contains(t, said[0], "task fit ")
+				require.Equal(t, 2, executions)
+			})
+		}
+	}
+}
+
+// A task that is skipped does not wait for what its step needs, and says nothing about it.
+func TestSkippedTaskPassesItsGate(t *testing.T) {
+	t.Parallel()
+	f := callFlow(func(ctx context.Context, _ *waits) error {
+		switch i := flow.Current(ctx); {
+		case i.Index[0] == 0:
+			return errors.New("a bug")
+		case i.Attempt == 1:
+			return away(10 * time.Hour)
+		}
+		return nil
+	}, policies.Retry{MaximumAttempts: 1, Exhausted: policies.Pause})
+	r := flowtest.Run(t, f, flowtest.Options{Params: map[string]string{"n": "3"}, Prepare: func(env *testsuite.TestWorkflowEnvironment) {
+		giveUp(env)
+		say(env, time.Hour, workflows.SkipUpdate, "call[0]", func(any, error) {})
+	}})
+	require.Equal(t, []int{3}, ended(t, r, f).Tries)
+	task, err := r.Task(t.Context(), "call[0]")
+	require.NoError(t, err)
+	require.Less(t, task.Record.Ended.Sub(r.Started), 2*time.Hour)
+	for _, name := range []string{"call[1]", "call[2]"} {
+		require.GreaterOrEqual(t, attemptsOf(t, r, name)[1].Waited, 10*time.Hour)
 	}
 }

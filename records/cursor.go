@@ -53,7 +53,19 @@ type Tried struct {
 	Since time.Time `json:"since,omitzero"`
 	// Paused is why the task waits for a person, nil if it does not.
 	Paused *policies.Failure `json:"paused,omitempty"`
+	// Verdict is what the person said, "" while nothing.
+	Verdict Verdict `json:"verdict,omitempty"`
 }
+
+// Verdict is what a person said about a paused task.
+type Verdict string
+
+// What a person may say.
+const (
+	RetryIt Verdict = "retry"
+	SkipIt  Verdict = "skip"
+	FailIt  Verdict = "fail"
+)
 
 // ShardEnd is how a shard of a foreach ended.
 type ShardEnd struct {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -24,7 +25,7 @@ const (
 	// someSlow is how many items are listed as the slowest.
 	someSlow = 5
 	// timed is how many tasks of a step are read to know how long they took.
-	timed = 1000
+	timed = 500
 )
 
 type foreachView struct {
@@ -243,7 +244,7 @@ func (m *measure) chart(named bool) template.HTML {
 	}
 	values := make([]float64, len(m.tasks))
 	for i, t := range m.tasks {
-		values[i] = float64(max(t.Record.Ended.Sub(t.Record.Started), 0)) / float64(unit)
+		values[i] = math.Round(float64(max(t.Record.Ended.Sub(t.Record.Started), 0))/float64(unit)*100) / 100
 	}
 	title := "How long tasks took"
 	if named {

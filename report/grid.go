@@ -82,8 +82,12 @@ func (o places) grid(f *runs.Foreach, cells []runs.Cell) grid {
 		}
 		fmt.Fprintf(paths[l.tone], "M%d %dh9v9h-9z", x, y)
 	}
+	wide := columns * cellSize
+	if columns <= 50 { // there is room for larger ones
+		wide *= 2
+	}
 	var b strings.Builder
-	fmt.Fprintf(&b, `<svg class="grid" viewBox="0 0 %d %d" width="%d" aria-hidden="true" focusable="false">`, columns*cellSize, rows*cellSize, columns*cellSize)
+	fmt.Fprintf(&b, `<svg class="grid" viewBox="0 0 %d %d" width="%d" aria-hidden="true" focusable="false">`, columns*cellSize, rows*cellSize, wide)
 	for _, tone := range []string{"none", "quiet", "good-1", "good-2", "good-3", "good", "busy", "warn", "bad"} {
 		if p := paths[tone]; p != nil {
 			fmt.Fprintf(&b, `<path class="c-%s" d="%s"/>`, tone, p.String())

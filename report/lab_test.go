@@ -170,27 +170,28 @@ func (l lab) failed(id string, items int) {
 	var first *policies.Failure
 	count := 0
 	for i := range items {
-		x, from := flow.Index{i}, 8+float64(i)*20/float64(items)
+		x, from, attempt := flow.Index{i}, 8+float64(i)*20/float64(items), 1
 		took := 0.5 + float64(i*7%13)/10
 		if i%3 == 1 {
 			l.tried(id, "fit", x, records.Attempt{Attempt: 1, Outcome: records.Failed, Started: after(from), Ended: after(from + 0.2),
 				Failure: failure(policies.Transient, "fit", x, "connection refused", from+0.2), CountsAsCodeFailure: true, Delay: time.Second, Reason: "exponential 1s"})
-			from++
+			from, attempt = from+1, 2
 		}
 		if i%10 == 7 {
 			f := failure(policies.Invalid, "fit", x, fmt.Sprintf("item %d has no rows", i), from+took)
+			f.Attempt = attempt
 			if i%20 == 7 {
 				f.Class, f.Type = policies.Bug, "PanicError"
 				f.Stack = "goroutine 7 [running]:\nmain.fit(...)\n\t/src/main.go:104\n"
 			}
-			l.tried(id, "fit", x, records.Attempt{Attempt: 2, Outcome: records.Failed, Started: after(from), Ended: after(from + took), Failure: f, CountsAsCodeFailure: true, Final: true})
+			l.tried(id, "fit", x, records.Attempt{Attempt: attempt, Outcome: records.Failed, Started: after(from), Ended: after(from + took), Failure: f, CountsAsCodeFailure: true, Final: true})
 			if first == nil {
 				first = f
 			}
 			count++
 			continue
 		}
-		l.did(id, "fit", x, from, from+took)
+		l.did(id, "fit", x, from, from+took, func(r *records.Task) { r.Attempt = attempt })
 		if i%5 != 0 {
 			l.did(id, "score", x, from+took, from+took+0.1)
 		}

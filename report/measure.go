@@ -28,6 +28,8 @@ type measure struct {
 	// tasks are some of many, read, that this run executed; of is how many there are.
 	tasks []*runs.Task
 	of    int
+	// fails are when some of many tasks failed for good.
+	fails []time.Time
 	retries
 }
 
@@ -109,10 +111,13 @@ func measureStep(ctx context.Context, s *runs.Step, now time.Time) (*measure, er
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	for _, attempts := range all {
+	for i, attempts := range all {
 		m.lose(attempts)
 		for _, a := range attempts {
 			m.span(a.Started, a.Ended)
+		}
+		if n := len(attempts); tried[i].State == runs.Failed && n > 0 && !attempts[n-1].Ended.IsZero() {
+			m.fails = append(m.fails, attempts[n-1].Ended)
 		}
 	}
 	return m, nil

@@ -29,7 +29,8 @@ type runView struct {
 	Paused     []pausedView
 	MorePaused int
 	Failure    *failureView
-	Cascade    []link
+	Cascade    []link // what came of it, and what never started
+	Never      []link
 	Next       []link // what to type: the purpose, and the command in place of an address
 	Graph      template.HTML
 	Outline    []outlineLine
@@ -86,7 +87,7 @@ func Run(ctx context.Context, w io.Writer, run *runs.Run, o Options) error {
 	}
 	if run.Failure != nil {
 		v.Failure = p.failure(run.Failure)
-		v.Cascade = p.cascade(steps)
+		v.Cascade, v.Never = p.cascade(steps)
 	}
 	v.Next = p.next()
 	v.Graph, v.Outline = p.graph(steps)
@@ -178,9 +179,8 @@ func (o places) verdicts(t *runs.Task) []link {
 	}
 }
 
-// cascade says what came of the first failure, step by step.
-func (o places) cascade(steps []*runs.Step) []link {
-	var out, never []link
+// cascade says what came of the first failure, step by step, and which steps never started.
+func (o places) cascade(steps []*runs.Step) (out, never []link) {
 	first := o.run.Failure.Step
 	for _, s := range steps {
 		var parts []string
@@ -210,16 +210,11 @@ func (o places) cascade(steps []*runs.Step) []link {
 			out = append(out, l)
 		}
 	}
-	const some = 12
-	for i, l := range never {
-		if i == some {
-			out = append(out, link{Text: many(len(never)-some, "more step") + " never started"})
-			break
-		}
-		l.Text += ": never started"
-		out = append(out, l)
+	const some = 20
+	if more := len(never) - some; more > 0 {
+		never = append(never[:some], link{Text: many(more, "more step")})
 	}
-	return out
+	return out, never
 }
 
 // next is what to type now.

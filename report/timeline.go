@@ -68,11 +68,13 @@ func (o places) timeline(all []*measure) timeline {
 		v.Ticks = append(v.Ticks, cards.Duration(v.to.Sub(v.from)*time.Duration(i)/4))
 	}
 	for _, m := range all {
-		if len(v.Tracks) == manyTracks {
-			v.More = len(all) - manyTracks
-			break
+		switch {
+		case m.step.Begun() == 0: // the list beside the graph has them
+		case len(v.Tracks) == manyTracks:
+			v.More++
+		default:
+			v.Tracks = append(v.Tracks, o.track(&v, m))
 		}
-		v.Tracks = append(v.Tracks, o.track(&v, m))
 	}
 	return v
 }
@@ -126,7 +128,7 @@ func (o places) attempts(v *timeline, m *measure, t *track) {
 			end = start
 		}
 		wait(start, "waited")
-		title := fmt.Sprintf("attempt %d %s", a.Attempt.Attempt, a.Outcome)
+		title := fmt.Sprintf("attempt %d %s", a.Attempt.Attempt, text(string(a.Outcome)))
 		if end.After(start) {
 			title += " after " + cards.Duration(end.Sub(start))
 		}
@@ -177,7 +179,7 @@ func (o places) band(v *timeline, m *measure, t *track) {
 	if m.took() <= 0 {
 		return
 	}
-	t.Bars = append(t.Bars, v.bar(m.from, m.to, 3, 14, "span "+tone(m.step.State), ""))
+	t.Bars = append(t.Bars, v.bar(m.from, m.to, 3, 14, "span", ""))
 	if median, longest := m.typical(); longest > 0 {
 		t.Note = fmt.Sprintf("a task took %s, the longest %s", cards.Duration(median), cards.Duration(longest))
 		if len(m.tasks) < m.of {
@@ -199,15 +201,18 @@ func (o places) band(v *timeline, m *measure, t *track) {
 	}
 	if most > 0 {
 		var path strings.Builder
-		fmt.Fprintf(&path, "M0 %d", rowHeight-3)
 		for i, n := range running {
-			y := number(rowHeight - 3 - 14*n/most)
-			fmt.Fprintf(&path, "L%s %sL%s %s", number(float64(i)*rowWidth/bins), y, number(float64(i+1)*rowWidth/bins), y)
+			if n > 0 {
+				x, y := number(float64(i)*rowWidth/bins), number(rowHeight-3-14*n/most)
+				fmt.Fprintf(&path, "M%s %dV%sH%sV%dZ", x, rowHeight-3, y, number(float64(i+1)*rowWidth/bins), rowHeight-3)
+			}
 		}
-		fmt.Fprintf(&path, "L%d %dZ", rowWidth, rowHeight-3)
-		t.Bars = append(t.Bars, bar{Path: path.String(), Class: tone(m.step.State), Title: "how many ran at a time"})
+		t.Bars = append(t.Bars, bar{Path: path.String(), Class: "good", Title: "how many ran at a time of those that completed"})
 	}
-	t.Label = fmt.Sprintf("from %s to %s", cards.Duration(m.from.Sub(v.from)), cards.Duration(m.to.Sub(v.from)))
+	for _, at := range m.fails {
+		t.Bars = append(t.Bars, v.bar(at, at, 0, rowHeight, "bad", "failed"))
+	}
+	t.Label = fmt.Sprintf("tasks ran from %s to %s", cards.Duration(m.from.Sub(v.from)), cards.Duration(m.to.Sub(v.from)))
 }
 
 // bar is a box from one time to another, wide enough to be seen.

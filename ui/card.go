@@ -1,43 +1,19 @@
 package ui
 
 import (
+	"bytes"
+	"html"
 	"net/http"
-	"net/url"
+	"regexp"
+	"sync"
+
+	"github.com/stepwell-flows/stepwell/cards"
+	"github.com/stepwell-flows/stepwell/flow"
 )
 
-type cardView struct {
-	taskView
-	Name, Src, Sandbox string
-}
-
-// card shows a stored card in a frame. The card is a page that a step wrote, or whoever can write to the store: in the frame it has
-// an origin of its own, and nothing of these pages.
+// card shows a stored card, which pages of tasks have in a frame. It is a page that a step wrote, or whoever can write to the store:
+// it gets an origin of its own, loads nothing, and runs no script but those with which package cards draws charts.
 func (q *request) card() error {
-	run, task, err := q.findTask()
-	if err != nil {
-		return err
-	}
-	name := q.PathValue("name")
-	if _, err := task.Card(q.Context(), name); err != nil {
-		return err
-	}
-	v := cardView{Name: text(name), Src: taskLink(run, task.Name()) + "/cards/" + url.PathEscape(name) + "/page", Sandbox: cardSandbox}
-	if v.taskView, err = q.taskView(run, task, "cards", name); err != nil {
-		return err
-	}
-	return q.show("card", v)
-}
-
-const (
-	// cardSandbox is what a card may do at all.
-	cardSandbox = ""
-	// cardPolicy holds also for a card that is opened without the frame.
-	cardPolicy = "sandbox " + cardSandbox + "; default-src 'none'; style-src 'unsafe-inline'; img-src data:; font-src data:" +
-		"; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
-)
-
-// cardPage is the card itself.
-func (q *request) cardPage() error {
 	_, task, err := q.findTask()
 	if err != nil {
 		return err
@@ -46,6 +22,27 @@ func (q *request) cardPage() error {
 	if err != nil {
 		return err
 	}
-	q.send(http.StatusOK, page, cardPolicy)
+	q.send(http.StatusOK, page, cardPolicy())
 	return nil
+}
+
+// cardPolicy is the outer bound of what a stored card may do. The card itself names its style sheet.
+var cardPolicy = sync.OnceValue(func() string {
+	return "sandbox allow-scripts; default-src 'none'; script-src " + cardScripts() +
+		"; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+})
+
+var scriptSource = regexp.MustCompile(`script-src ([^;"]+)`)
+
+// cardScripts names the scripts of package cards, as a card that needs them does.
+func cardScripts() string {
+	var page bytes.Buffer
+	chart := flow.CardData{Components: []flow.Component{cards.VegaLite{Spec: "{}"}}}
+	if err := cards.Default().Render(&page, &chart); err == nil {
+		head, _, _ := bytes.Cut(page.Bytes(), []byte("<title>")) // the policy comes before anything else
+		if found := scriptSource.FindStringSubmatch(html.UnescapeString(string(head))); found != nil {
+			return found[1]
+		}
+	}
+	return "'none'"
 }

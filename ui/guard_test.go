@@ -73,7 +73,7 @@ func TestEveryAnswerHasAPolicy(t *testing.T) {
 	task := "/runs/" + flowName + "/" + completed + "/tasks/load"
 	for _, path := range []string{
 		"/", "/nowhere", "/runs/" + flowName, "/runs/" + flowName + "/" + completed, task, task + "/artifacts", task + "/artifacts/Data", task + "/logs",
-		task + "/log", task + "/cards/default", task + "/cards/default/page", "/runs/..%2f..",
+		task + "/log", task + "/cards/default", "/runs/..%2f..",
 	} {
 		h := s.get(path).Header()
 		require.Contains(t, h.Get("Content-Security-Policy"), "default-src 'none'", path)
@@ -94,7 +94,7 @@ func TestNoWayOutOfTheStore(t *testing.T) {
 	for _, address := range []string{
 		"/runs/X", "/runs/X/" + completed, "/runs/" + flowName + "/X", "/runs/" + flowName + "/" + completed + "/tasks/X",
 		"/runs/" + flowName + "/" + completed + "/tasks/load/artifacts/X", "/runs/" + flowName + "/" + completed + "/tasks/load/cards/X",
-		"/runs/" + flowName + "/" + completed + "/tasks/load/cards/X/page", "/runs/" + flowName + "/" + completed + "/foreach/X",
+		"/runs/" + flowName + "/" + completed + "/foreach/X",
 		"/runs/" + flowName + "/" + completed + "/steps/X", "/runs/" + flowName + "?before=X", "/X",
 	} {
 		for _, part := range []string{"..", "../..", "../../secret", "../secret", "../../../../../secret", "..\\secret", ".", "/etc/passwd", "a\x00b", "%2e%2e", "..%00", strings.Repeat("a", 4000)} {

@@ -31,19 +31,18 @@ func Handler(source Source, o Options) http.Handler {
 	h := &handler{source: source}
 	mux := http.NewServeMux()
 	for pattern, serve := range map[string]func(*request) error{
-		"GET /{$}":                                  (*request).flows,
-		"GET /runs/{flow}":                          (*request).runs,
-		"GET /runs/{flow}/{run}":                    (*request).run,
-		"GET " + taskPattern:                        (*request).task,
-		"GET " + taskPattern + "/logs":              (*request).logs,
-		"GET " + taskPattern + "/log":               (*request).rawLog,
-		"GET " + taskPattern + "/artifacts":         (*request).artifacts,
-		"GET " + taskPattern + "/artifacts/{name}":  (*request).download,
-		"GET " + taskPattern + "/cards/{name}":      (*request).card,
-		"GET " + taskPattern + "/cards/{name}/page": (*request).cardPage,
-		"GET /runs/{flow}/{run}/steps/{step}":       (*request).step,
-		"GET /runs/{flow}/{run}/foreach/{name}":     (*request).foreach,
-		"GET /":                                     (*request).nowhere,
+		"GET /{$}":                                 (*request).flows,
+		"GET /runs/{flow}":                         (*request).runs,
+		"GET /runs/{flow}/{run}":                   (*request).run,
+		"GET " + taskPattern:                       (*request).task,
+		"GET " + taskPattern + "/logs":             (*request).logs,
+		"GET " + taskPattern + "/log":              (*request).rawLog,
+		"GET " + taskPattern + "/artifacts":        (*request).artifacts,
+		"GET " + taskPattern + "/artifacts/{name}": (*request).download,
+		"GET " + taskPattern + "/cards/{name}":     (*request).card,
+		"GET /runs/{flow}/{run}/steps/{step}":      (*request).step,
+		"GET /runs/{flow}/{run}/foreach/{name}":    (*request).foreach,
+		"GET /":                                    (*request).nowhere,
 	} {
 		mux.Handle(pattern, h.page(serve))
 	}

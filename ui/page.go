@@ -31,7 +31,7 @@ var (
 	styleElement = template.HTML("<style>" + cards.Style() + ownStyle + "</style>") //nolint:gosec // constants
 
 	pagePolicy = "default-src 'none'; style-src " + hash(cards.Style()+ownStyle) +
-		"; img-src data:; frame-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+		"; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
 // hash names an inline style sheet or script in a policy.

@@ -47,9 +47,9 @@ func href(p report.Place) string {
 
 // report answers with a page of package report, which keeps itself current while the run has not ended.
 func (q *request) report(run *runs.Run, write func(context.Context, io.Writer, report.Options) error) error {
-	o := report.Options{Link: href, WebUI: q.webUI}
-	if run.Status == records.StatusRunning || run.Status == runs.Unknown {
-		o.Live, o.Script = true, liveScript
+	o := report.Options{
+		Link: href, WebUI: q.webUI, Script: liveScript,
+		Live: run.Status == records.StatusRunning || run.Status == runs.Unknown,
 	}
 	var b bytes.Buffer
 	if err := write(q.Context(), &b, o); err != nil {
@@ -91,5 +91,7 @@ func (q *request) foreach() error {
 	if err != nil {
 		return err
 	}
-	return q.report(run, func(ctx context.Context, w io.Writer, o report.Options) error { return report.Foreach(ctx, w, foreach, o) })
+	return q.report(run, func(ctx context.Context, w io.Writer, o report.Options) error {
+		return report.Foreach(ctx, w, foreach, o)
+	})
 }

@@ -1,6 +1,8 @@
 package workflows
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +12,7 @@ import (
 
 	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/records"
 )
 
 // The updates that end the waiting of a paused task. Their argument is the task's name, like "fit" or "fit[3]".
@@ -19,31 +22,23 @@ const (
 	FailUpdate  = "stepwell.fail"
 )
 
-// verdict is what a person said about a paused task.
-type verdict string
-
-const (
-	undecidedYet verdict = ""
-	retryIt      verdict = "is tried again"
-	skipIt       verdict = "is skipped"
-	failIt       verdict = "fails"
-)
-
 // paused is a task that waits for a person.
 type paused struct {
-	task    string
-	verdict verdict
+	task string
+	s    *scope
+	// tried is what gets the verdict. The workflow may be about to continue as new: then the next one obeys it.
+	tried *records.Tried
 }
 
 // persons sets the handlers of the updates.
 func (r *run) persons(ctx workflow.Context) error {
 	for _, u := range []struct {
-		name, text string
-		verdict    verdict
+		name, text, told string
+		verdict          records.Verdict
 	}{
-		{RetryUpdate, "try a paused task again, with all its attempts; the argument is the task's name", retryIt},
-		{SkipUpdate, "go on without a paused task, from the state before it; the argument is the task's name", skipIt},
-		{FailUpdate, "let a paused task fail; the argument is the task's name", failIt},
+		{RetryUpdate, "try a paused task again, with all its attempts; the argument is the task's name", "is tried again", records.RetryIt},
+		{SkipUpdate, "go on without a paused task, from the state before it; the argument is the task's name", "is skipped", records.SkipIt},
+		{FailUpdate, "let a paused task fail; the argument is the task's name", "fails", records.FailIt},
 	} {
 		err := workflow.SetUpdateHandlerWithOptions(ctx, u.name,
 			func(_ workflow.Context, task string) (string, error) {
@@ -51,8 +46,8 @@ func (r *run) persons(ctx workflow.Context) error {
 				if err != nil { // another update came first
 					return "", temporal.NewNonRetryableApplicationError(err.Error(), string(policies.Invalid), nil)
 				}
-				p.verdict = u.verdict
-				return fmt.Sprintf("task %s %s", task, u.verdict), nil
+				p.tried.Verdict = u.verdict
+				return fmt.Sprintf("task %s %s", task, u.told), nil
 			},
 			workflow.UpdateHandlerOptions{
 				Description: u.text,
@@ -69,7 +64,7 @@ func (r *run) persons(ctx workflow.Context) error {
 func (r *run) find(task string) (*paused, error) {
 	var names []string
 	for _, p := range r.paused {
-		if p.verdict != undecidedYet {
+		if p.tried.Verdict != "" || p.s.stopped() {
 			continue
 		}
 		if p.task == task {
@@ -83,34 +78,33 @@ func (r *run) find(task string) (*paused, error) {
 	return nil, fmt.Errorf("task %q does not wait for a person (these do: %s)", task, shorten(strings.Join(names, ", "), 500))
 }
 
-// pause waits for a person's verdict about a task. A failure that the server made gets its number from the ledger first.
-func (r *run) pause(ctx workflow.Context, s *scope, task string, f *policies.Failure, forgiven int) (verdict, *policies.Failure, error) {
-	if f.Attempt == 0 {
+// pause waits for a person's verdict about a task. The ledger has to say that the task waits: of a failure that no attempt told, it
+// is written here. One that the server made gets its number from there.
+func (r *run) pause(ctx workflow.Context, s *scope, task string, tried *records.Tried) error {
+	if tried.Paused.Attempt == 0 {
 		var whole policies.Failure
 		err := workflow.ExecuteActivity(r.bookkeeping(ctx, task+" waits for a person"), activities.SettleType, activities.SettleInput{
-			Failure: *f, Forgiven: forgiven, Workflow: r.info.WorkflowExecution.ID,
+			Failure: *tried.Paused, Forgiven: tried.Forgiven, Workflow: r.info.WorkflowExecution.ID,
 		}).Get(ctx, &whole)
 		if err != nil {
-			return undecidedYet, f, r.bookkept(ctx, err)
+			return r.bookkept(ctx, err)
 		}
-		f = &whole
+		tried.Paused = &whole
 	}
-	p := &paused{task: task}
+	p := &paused{task: task, s: s, tried: tried}
 	r.paused = append(r.paused, p)
-	defer func() { r.paused = slices.DeleteFunc(r.paused, func(o *paused) bool { return o == p }) }()
-	r.show(ctx, task, fmt.Sprintf("paused, waits for a person (updates %s, %s, %s): %s", RetryUpdate, SkipUpdate, FailUpdate, f.Message))
+	r.show(ctx, task, fmt.Sprintf("paused, waits for a person (updates %s, %s, %s): %s", RetryUpdate, SkipUpdate, FailUpdate, tried.Paused.Message))
 	var stopped error
 	err := workflow.Await(ctx, func() bool {
 		stopped = r.stop(ctx, s)
-		return stopped != nil || p.verdict != undecidedYet
+		return stopped != nil || tried.Verdict != ""
 	})
-	if p.verdict == undecidedYet {
-		if stopped != nil {
-			return undecidedYet, f, stopped
-		}
-		if err != nil {
-			return undecidedYet, f, err
-		}
+	if tried.Verdict == "" && errors.Is(stopped, errStopped) {
+		return stopped // while the workflow waits for what is under way, a person may still decide
 	}
-	return p.verdict, f, nil
+	r.paused = slices.DeleteFunc(r.paused, func(o *paused) bool { return o == p })
+	if tried.Verdict == "" {
+		return cmp.Or(stopped, err)
+	}
+	return nil
 }

@@ -48,57 +48,50 @@ func (t *task) try(ctx workflow.Context) (activities.StepResult, error) {
 	// keep is what a workflow that continues as new goes on with.
 	keep := func() { at := tried; t.at.Tried = &at }
 	for {
-		var failure *policies.Failure
-		if tried.Paused == nil {
-			t.in.Before, t.in.Forgiven, t.in.Rung = tried.Attempt, tried.Forgiven, tried.Rung
-			res, err := t.activity(ctx, tried)
-			if err == nil && res.Again == nil {
-				t.at.Tried = nil
-				return res, nil
-			}
-			if err == nil {
-				failure, err = t.again(ctx, res.Again, &tried)
-				if failure == nil {
-					keep() // also when the workflow is about to continue as new
-				}
-				if failure == nil && err == nil {
-					continue
-				}
-			}
-			if err != nil {
-				f, ok := errors.AsType[*policies.Failure](err)
-				if !ok {
-					return res, err
-				}
-				failure = f
+		if tried.Paused != nil && tried.Verdict == "" {
+			t.leave()
+			err := t.pause(ctx, t.s, t.name, t.at.Tried)
+			if tried = *t.at.Tried; err != nil {
+				return activities.StepResult{}, err
 			}
 		}
-		if policy.Exhausted != policies.Pause || t.in.Skip {
-			return activities.StepResult{}, failure
-		}
-		if tried.Paused == nil {
-			tried.Paused = failure
-			keep()
-		}
-		t.leave()
-		v, whole, err := t.pause(ctx, t.s, t.name, tried.Paused, tried.Forgiven)
-		tried.Paused = whole
-		keep()
-		if err != nil {
-			return activities.StepResult{}, err
-		}
-		if v == failIt {
+		switch tried.Verdict {
+		case records.FailIt:
 			if err := t.enter(ctx); err != nil { // for its catch function
 				return activities.StepResult{}, err
 			}
 			t.at.Tried = nil
-			return activities.StepResult{}, whole
+			return activities.StepResult{}, tried.Paused
+		case records.SkipIt:
+			t.in.Skip, t.in.Failure = true, tried.Paused
+			tried.Attempt, tried.Forgiven, tried.Since = tried.Paused.Attempt, tried.Paused.Attempt, workflow.Now(ctx)
+		case records.RetryIt:
+			tried = records.Tried{Attempt: tried.Paused.Attempt, Forgiven: tried.Paused.Attempt, Rung: tried.Rung, Since: workflow.Now(ctx)}
+			keep()
 		}
-		if v == skipIt {
-			t.in.Skip, t.in.Failure = true, whole
+		t.in.Before, t.in.Forgiven, t.in.Rung = tried.Attempt, tried.Forgiven, tried.Rung
+		res, err := t.activity(ctx, tried)
+		if err == nil && res.Again == nil {
+			t.at.Tried = nil
+			return res, nil
 		}
-		tried.Attempt, tried.Forgiven, tried.Paused = whole.Attempt, whole.Attempt, nil
-		tried.Since = workflow.Now(ctx)
+		var failure *policies.Failure
+		if err == nil {
+			failure, err = t.again(ctx, res.Again, &tried)
+			if failure == nil {
+				keep() // also when the workflow is about to continue as new
+			}
+			if failure == nil && err == nil {
+				continue
+			}
+		}
+		if failure == nil && !errors.As(err, &failure) {
+			return activities.StepResult{}, err
+		}
+		if policy.Exhausted != policies.Pause || t.in.Skip {
+			return activities.StepResult{}, failure
+		}
+		tried.Paused = failure
 		keep()
 	}
 }
@@ -119,16 +112,18 @@ func (t *task) enter(ctx workflow.Context) error {
 func (t *task) activity(ctx workflow.Context, tried records.Tried) (activities.StepResult, error) {
 	var res activities.StepResult
 	stop := func() error { return t.stop(ctx, t.s) }
-	gate := t.gate(t.n)
-	if !gate.open() {
-		t.leave() // one that climbs: whoever goes through first may need its place
-	}
-	ended, err := gate.pass(ctx, stop)
-	if err != nil {
-		return res, err
-	}
 	through := true
-	defer func() { ended(through) }()
+	if !t.in.Skip { // that asks nobody for anything
+		gate := t.gate(t.n)
+		if !gate.open() {
+			t.leave() // one that climbs: whoever goes through first may need its place
+		}
+		ended, err := gate.pass(ctx, stop)
+		if err != nil {
+			return res, err
+		}
+		defer func() { ended(through) }()
+	}
 	if err := t.enter(ctx); err != nil {
 		return res, err
 	}

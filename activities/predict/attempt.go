@@ -26,14 +26,16 @@ type tried struct {
 	unsent   bool // for want of budget
 	hedged   bool // it was sent twice
 	deferred bool
+	waits    bool   // for an execution of its key, which is no attempt
 	entry    *entry // of a batch
 	items    int    // of a chunk
+	shared   int    // how many items had a request together that failed as a whole
 }
 
 func newRequestID() string { return rand.Text() }
 
-// attempt sends a request once, or twice if it is hedged, when there is room for it.
-func (c *Client) attempt(ctx context.Context, h heading, n int, left time.Duration, p payload, newResp func() any) tried {
+// attempt sends a request once, or twice if it is hedged, when there is room for it. Retry says that it was sent before.
+func (c *Client) attempt(ctx context.Context, h heading, n int, retry bool, left time.Duration, p payload, newResp func() any) tried {
 	t := tried{number: n, heading: h}
 	fail := func(err error) tried {
 		t.err, t.failure = err, policies.Classify(err)
@@ -44,7 +46,7 @@ func (c *Client) attempt(ctx context.Context, h heading, n int, left time.Durati
 		return fail(err)
 	}
 	defer leave()
-	permit, err := c.begin(ctx, n > 1)
+	permit, err := c.begin(ctx, retry)
 	if err != nil {
 		t.refused = true
 		return fail(err)
@@ -58,7 +60,7 @@ func (c *Client) attempt(ctx context.Context, h heading, n int, left time.Durati
 	defer cancel()
 	s := c.sent(run, h, n, p, newResp, permit)
 	t.answer, t.resp, t.err, t.failure, t.hedged = s.answer, s.resp, s.err, s.failure, s.hedged
-	t.latency = time.Since(started)
+	t.latency, t.waits = time.Since(started), executing(s.err)
 	return t
 }
 
@@ -129,6 +131,9 @@ func (c *Client) one(ctx context.Context, h heading, n int, hedge bool, p payloa
 	told := s.failure
 	if cause := context.Cause(ctx); s.err != nil && cause != nil && !errors.Is(cause, errTimeout) {
 		told = &policies.Failure{Class: policies.Cancelled, Message: "nobody waits for the answer any more"} // it says nothing about the service
+	}
+	if executing(s.err) {
+		told = &policies.Failure{Class: policies.Cancelled, Message: "the key is being executed"} // nor does this
 	}
 	permit.end(told, resp)
 	endAttempt(span, s)

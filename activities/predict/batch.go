@@ -79,8 +79,9 @@ type BatchOptions struct {
 	// another URL or method; models that are told apart otherwise, by a header for example, need names. It is no part of the
 	// idempotency keys: where models share the store of a [Middleware], give their items different keys.
 	Name string
-	// Chunk is how many items travel in one request. Above 1 the client's URL must be that of a [BatchHandler]. Defaults to 1, which any
-	// server understands.
+	// Chunk is how many items travel in one request. Above 1 the client's URL must be that of a [BatchHandler]. A request that fails
+	// as a whole, where one of its items may be the reason, is sent again as smaller ones; an item's last attempt is alone, so that
+	// Retry.MaximumAttempts should be 3 or more. Defaults to 1, which any server understands.
 	Chunk int
 }
 
@@ -132,12 +133,14 @@ type entry struct {
 	request  string // the correlation id
 	digest   string // of the request
 	p        payload
-	attempts int
+	sent     int       // how often
+	attempts int       // those of them that count
 	first    time.Time // when it was sent for the first time
 	ready    time.Time // when it may be sent
 	finished bool
 	last     error
 	allowed  bool // by the budget, to be sent again
+	most     int  // how many may be in its next request, 0 for a chunk
 	resp     any
 	failure  *policies.Failure
 }
@@ -259,7 +262,12 @@ func (b *batch) dispatch(ctx context.Context) time.Duration {
 			return 0
 		case due:
 			var group []*entry
-			for len(group) < b.chunk && b.again.due(now) {
+			for most := b.chunk; len(group) < most && b.again.due(now); {
+				if few := b.again.all[0].most; few > 0 {
+					if most = min(most, few); len(group) >= most {
+						break
+					}
+				}
 				group = append(group, b.again.pop())
 			}
 			b.send(ctx, group)
@@ -301,7 +309,7 @@ func (b *batch) send(ctx context.Context, group []*entry) {
 			b.results <- []tried{e.unsent(err)}
 			return
 		}
-		t := b.client.attempt(ctx, heading{e.key, e.request}, n, b.client.o.Timeout, e.p, b.newResp)
+		t := b.client.attempt(ctx, heading{e.key, e.request}, n, e.sent > 0, b.client.o.Timeout, e.p, b.newResp)
 		t.entry = e
 		b.results <- []tried{t}
 	}()
@@ -335,14 +343,19 @@ func (b *batch) settle(ctx context.Context, sent []tried) {
 		t := &sent[i]
 		e := t.entry
 		if !t.refused && !t.unsent {
-			e.allowed = false
-			e.attempts++
+			e.sent++
 			b.report.Attempts++
-			if e.attempts > 1 {
+			if e.sent > 1 {
 				b.report.Retries++
+			}
+			if e.allowed = t.waits; !t.waits {
+				e.attempts++
 			}
 		}
 		next := b.client.next(ctx, t, max(e.attempts, 1), b.client.o.Patience-time.Since(e.first))
+		if ctx.Err() == nil {
+			next = b.apart(t, next)
+		}
 		if b.chunk == 1 || t.err != nil {
 			t.log(ctx, b.client, next)
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"sync"
@@ -78,7 +79,7 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 			sent = append(sent, e.unsent(err))
 			continue
 		}
-		p, err := c.begin(ctx, e.attempts > 0)
+		p, err := c.begin(ctx, e.sent > 0)
 		if err != nil {
 			t := e.unsent(err)
 			t.unsent, t.refused = false, true
@@ -113,7 +114,11 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 				t.err = policies.WithClass(errors.New("the response says nothing about the item"), policies.Transient)
 				t.failure = policies.Classify(t.err)
 			}
-			permits[i].end(t.failure, nil)
+			told := t.failure
+			if t.waits = executing(t.err); t.waits {
+				told = &policies.Failure{Class: policies.Cancelled} // it says nothing about the service
+			}
+			permits[i].end(told, nil)
 			results[i] = t
 		}
 	}}
@@ -134,10 +139,31 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 		r := &results[i]
 		r.latency = whole.latency
 		if r.err == nil && whole.err != nil {
-			r.status, r.err, r.failure = whole.status, whole.err, whole.failure
+			r.status, r.err, r.failure, r.shared = whole.status, whole.err, whole.failure, len(under)
 		}
 	}
 	return append(sent, results...)
+}
+
+// apart decides about an entry whose request failed as a whole, where another entry may be the reason: one that is too large, too
+// slow, or crashes the server. It is sent again with fewer others, and alone in its last attempt. That is also so for failures that
+// are not tried again otherwise, as they are not its own.
+func (b *batch) apart(t *tried, next following) following {
+	e, f := t.entry, t.failure
+	left := b.client.spec.MaximumAttempts - e.attempts
+	if t.shared < 2 || left < 1 {
+		return next
+	}
+	switch final := f.Class == policies.Invalid || f.Class == policies.Permanent; {
+	case final:
+		next = following{again: true, failure: f, reason: "another item of its request may be the reason"}
+	case !next.again:
+		return next
+	case f.Class != policies.TimedOut && t.status != "" && t.status != strconv.Itoa(http.StatusInternalServerError):
+		return next // such as 503: the service says so of itself
+	}
+	e.most = int(math.Ceil(math.Pow(float64(t.shared), float64(left-1)/float64(left))))
+	return next
 }
 
 // BatchHandlerOptions are the settings of [BatchHandler]. The zero value is ready.

@@ -154,18 +154,19 @@ func Call[Req, Resp any](ctx context.Context, c *Client, operation string, req R
 func (c *Client) call(ctx context.Context, key string, p payload, newResp func() any) tried {
 	ctx, span := c.startCall(ctx, key)
 	started, id := time.Now(), newRequestID()
-	for n := 1; ; {
+	for n, sent := 1, false; ; {
 		left := func() time.Duration { return c.o.Patience - time.Since(started) }
-		t := c.attempt(ctx, heading{key, id}, n, left(), p, newResp)
+		t := c.attempt(ctx, heading{key, id}, n, sent, left(), p, newResp)
 		next := c.allow(ctx, &t, c.next(ctx, &t, n, left()))
 		t.log(ctx, c, next)
 		if !next.again {
 			endSpan(span, t.err, next.failure)
 			return t
 		}
-		if !t.refused {
+		if !t.refused && !t.waits {
 			n++
 		}
+		sent = sent || !t.refused
 		if err := sleep(ctx, next.delay); err != nil {
 			t.err = fmt.Errorf("%w (waiting for attempt %d: %w)", err, n, t.err)
 			endSpan(span, t.err, next.failure)
@@ -204,6 +205,16 @@ func (c *Client) next(ctx context.Context, t *tried, n int, left time.Duration) 
 		return following{failure: f, reason: d.Reason}
 	}
 	t.err = fmt.Errorf("%s: attempt %d: %w", c.name(), n, t.err)
+	if t.waits {
+		const reason = "an earlier request with its key is being executed"
+		wait := max(f.RetryAfter, time.Second)
+		if wait <= policies.ParkAfter && left-wait >= c.o.Timeout/10 {
+			return following{again: true, delay: wait, failure: f, reason: reason}
+		}
+		t.err = policies.WithDeferral(t.err, policies.Deferral{For: wait, Dependency: c.o.Dependency.Name, Reason: reason})
+		t.deferred = true
+		return following{failure: f, delay: wait, reason: "parked: " + reason}
+	}
 	d := c.spec.Decide(f, t.err, c.o.Retry.RetryIf, n, c.o.Random)
 	if asked := f.RetryAfter; asked > 0 && d.Retry && (asked > policies.ParkAfter || d.Delay > left) {
 		t.err = policies.WithDeferral(t.err, policies.Deferral{
@@ -223,7 +234,7 @@ func (c *Client) next(ctx context.Context, t *tried, n int, left time.Duration) 
 
 // allow asks the budget whether a failed call may be sent again. Where it may not, it makes t's error say so.
 func (c *Client) allow(ctx context.Context, t *tried, next following) following {
-	if !c.guarded() || !next.again || t.refused {
+	if !c.guarded() || !next.again || t.refused || t.waits {
 		return next
 	}
 	err := c.guard(ctx).AllowRetry()

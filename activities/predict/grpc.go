@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/propagation"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -115,7 +117,18 @@ func (t *grpcTransport) send(ctx context.Context, p payload, h heading, resp any
 	if ctx.Err() != nil { // the deadline of this attempt, or of the caller
 		return a, errors.Join(ctx.Err(), err)
 	}
+	if executingGRPC(err) {
+		err = &executingError{err}
+	}
 	return a, err
+}
+
+func executingGRPC(err error) bool {
+	s, _ := status.FromError(err)
+	return s.Code() == codes.Aborted && slices.ContainsFunc(s.Details(), func(detail any) bool {
+		info, ok := detail.(*errdetails.ErrorInfo)
+		return ok && info.GetReason() == inFlightReason && info.GetDomain() == inFlightDomain
+	})
 }
 
 // askedByGRPC is the wait in the status's details.

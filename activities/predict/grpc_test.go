@@ -143,7 +143,7 @@ func TestGRPCInFlight(t *testing.T) {
 		first <- err
 	}()
 	<-begun
-	_, err := askGRPC(t.Context(), grpcClient(t, conn, predict.Options{Retry: quick(1)}), "a", 1)
+	_, err := askGRPC(t.Context(), grpcClient(t, conn, predict.Options{Patience: 500 * time.Millisecond}), "a", 1)
 	require.Equal(t, codes.Aborted, status.Code(err))
 	f := policies.Classify(err)
 	require.Equal(t, policies.RateLimited, f.Class)

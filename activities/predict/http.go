@@ -159,14 +159,20 @@ func decodeJSON(b []byte, resp any) error {
 func statusError(at string, status int, h http.Header, body func() []byte) error {
 	e := &policies.HTTPError{Method: http.MethodPost, URL: at, StatusCode: status}
 	e.RetryAfter, _ = policies.ParseRetryAfter(h.Get("Retry-After"), time.Now())
+	inFlight := false
 	if kind, _, err := mime.ParseMediaType(h.Get("Content-Type")); err == nil && kind == problemType {
 		var p struct {
+			Type   string `json:"type"`
 			Title  string `json:"title"`
 			Detail string `json:"detail"`
 		}
 		if json.Unmarshal(body(), &p) == nil {
 			e.Message = clip(cmp.Or(p.Detail, p.Title))
+			inFlight = status == http.StatusConflict && p.Type == problemURN+problemInFlight
 		}
+	}
+	if inFlight {
+		return &executingError{e}
 	}
 	if h.Get(ReplayedHeader) == "true" && status >= 500 { // it is the same for ever
 		return policies.WithClass(e, policies.Permanent)

@@ -25,7 +25,7 @@ import (
 // "idempotent-replayed". All of them need a key; give the server that has others a handler in front that picks.
 //
 //	no key, or not one            InvalidArgument
-//	a key that is being executed  Aborted with RetryInfo
+//	a key that is being executed  Aborted with RetryInfo and ErrorInfo
 //	a key of another request      InvalidArgument
 //	a finished key                the stored response
 //
@@ -160,8 +160,18 @@ func (s server) replayGRPC(ctx context.Context, r stored) (any, error) {
 	return nil, status.Errorf(codes.Internal, "the stored response is a %s", a.GetTypeUrl())
 }
 
+// How a client knows what Aborted means.
+const (
+	inFlightReason = "IN_FLIGHT"
+	inFlightDomain = "idempotency.stepwell"
+)
+
 func aborted(busy *inFlightError) error {
-	return withRetryInfo(status.New(codes.Aborted, busy.Error()), busy.wait)
+	s := status.New(codes.Aborted, busy.Error())
+	if with, err := s.WithDetails(&errdetails.ErrorInfo{Reason: inFlightReason, Domain: inFlightDomain}); err == nil {
+		s = with
+	}
+	return withRetryInfo(s, busy.wait)
 }
 
 func (s server) unavailableGRPC(what string, err error) error {

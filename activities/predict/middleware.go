@@ -23,7 +23,8 @@ import (
 // ServerOptions are the settings of [Middleware] and [Interceptor]. The zero value is ready.
 type ServerOptions struct {
 	// Lease is how long an execution may take: the handler's context ends then, and a quarter later another request with the
-	// same key may execute. Defaults to a minute. It is also how long a key is blocked after its server crashed.
+	// same key may execute. Defaults to a minute. It is also how long a key is blocked after its server crashed: calls wait for it
+	// and use no attempt; those whose Patience is shorter park their task.
 	Lease time.Duration
 	// MaxRequest is the largest body of a request in bytes. Defaults to 1 MiB.
 	MaxRequest int64
@@ -117,7 +118,7 @@ func (s server) serve(w http.ResponseWriter, r *http.Request, next http.Handler)
 	switch busy, ok := errors.AsType[*inFlightError](err); {
 	case ok:
 		w.Header().Set("Retry-After", seconds(busy.wait))
-		problem(w, http.StatusConflict, "in-flight", err.Error())
+		problem(w, http.StatusConflict, problemInFlight, err.Error())
 	case errors.Is(err, errReused):
 		problem(w, http.StatusUnprocessableEntity, "reused", err.Error())
 	case err != nil:
@@ -277,6 +278,8 @@ func seconds(d time.Duration) string { return strconv.Itoa(int(math.Ceil(max(d, 
 const (
 	problemType = "application/problem+json"
 	problemURN  = "urn:stepwell:idempotency:"
+
+	problemInFlight = "in-flight"
 )
 
 func problem(w http.ResponseWriter, status int, kind, detail string) {

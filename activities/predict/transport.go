@@ -1,6 +1,9 @@
 package predict
 
-import "context"
+import (
+	"context"
+	"errors"
+)
 
 // Transport carries calls to a model server: [HTTP] or [GRPC]. It is safe for concurrent use.
 type Transport interface {
@@ -27,6 +30,17 @@ type payload struct {
 type heading struct {
 	key     string
 	request string // correlation id
+}
+
+// executingError is the answer of the pair while a key is being executed. Where that is the work of a server or a worker that has
+// crashed, it is so until the claim runs out: it is a wait, and no attempt of a call.
+type executingError struct{ error }
+
+func (e *executingError) Unwrap() error { return e.error }
+
+func executing(err error) bool {
+	_, ok := errors.AsType[*executingError](err)
+	return ok
 }
 
 // answer is what is known of an attempt besides its result.
