@@ -4,6 +4,8 @@ package isolate
 
 import (
 	"io"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -31,4 +33,18 @@ func TestChildLeavesItsConnection(t *testing.T) {
 		t.Fatal("the survivor keeps the connection")
 	}
 	require.Equal(t, 7, c.Wait().Code)
+}
+
+// A program is found from a working directory that is relative to this process's, and so can be started there.
+func TestFindFromARelativeDirectory(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp(".", "testdata-")
+	require.NoError(t, err)
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "tool"), []byte("#!/bin/sh\nexit 3\n"), 0o755))
+	path, err := Find("./tool", nil, dir)
+	require.NoError(t, err)
+	p, err := Start(Command{Path: path, Args: []string{"./tool"}, Dir: dir})
+	require.NoError(t, err)
+	require.Equal(t, 3, p.Wait().Code)
 }
