@@ -3,9 +3,11 @@
 package isolate
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -47,4 +49,15 @@ func TestFindFromARelativeDirectory(t *testing.T) {
 	p, err := Start(Command{Path: path, Args: []string{"./tool"}, Dir: dir})
 	require.NoError(t, err)
 	require.Equal(t, 3, p.Wait().Code)
+}
+
+// The first space of process ids has the same number on all machines.
+func TestSweepLeavesOtherMachinesAlone(t *testing.T) {
+	t.Parallel()
+	number, err := os.Readlink("/proc/self/ns/pid")
+	require.NoError(t, err)
+	number = strings.Trim(strings.TrimPrefix(number, "pid:"), "[]")
+	require.NotEqual(t, number, pidSpace())
+	require.False(t, gone(fmt.Sprintf("%s-%d-1-7", number, 1<<30)))
+	require.True(t, gone(fmt.Sprintf("%s-%d-1-7", pidSpace(), 1<<30)))
 }
