@@ -1,7 +1,9 @@
 package stepwell
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stepwell-flows/stepwell/report"
 	"github.com/stepwell-flows/stepwell/runs"
 )
 
@@ -22,31 +25,35 @@ func (c *command) cardCmd() *cobra.Command {
 		open   bool
 	)
 	cmd := &cobra.Command{
-		Use: "card FLOW/RUN/STEP [NAME]", Short: "Write a task's card, an HTML page, to a file, or open it",
-		Long: `Write a task's card, an HTML page of one file, and print the file's path.
+		Use: "card FLOW/RUN[/STEP] [NAME]", Short: "Write the card of a run, a foreach or a task, an HTML page, to a file, or open it",
+		Long: `Write the card of a run, a foreach or a task, an HTML page of one file, and print the file's path.
 
-Without NAME it is the only card, or if there are several, their names are printed. The file is
-FLOW-RUN-STEP-NAME.html in the working directory unless --output names another; --output -
-writes to standard output. --open shows it in the browser, from a temporary file unless
+The card of a run shows its graph, when each step ran, what failed first and what retries cost; that
+of a foreach shows all items. A task has the cards that its step asked for, and if there are none,
+the default one. Without NAME it is the only card, or if there are several, their names are printed.
+
+The file is FLOW-RUN-STEP-NAME.html in the working directory unless --output names another;
+--output - writes to standard output. --open shows it in the browser, from a temporary file unless
 --output names one.`,
 		Example: c.examples(
-			"card FLOW/latest/STEP                     write the card to the working directory",
-			"card FLOW/latest/STEP --open              show it in the browser",
+			"card FLOW/latest --open                   the newest run, in the browser",
+			"card FLOW/latest/FOREACH                  a foreach with all of its items",
+			"card FLOW/latest/STEP                     a task: write its card to the working directory",
 			"card FLOW/latest/STEP default -o a.html   the card named default, to a.html"),
-		Args: between(1, "a task (Flow/run/step, or Flow/latest/step)", "a card"),
+		Args: between(1, "a run, a foreach or a task (Flow/run, Flow/latest, Flow/run/step)", "a card"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkTaskSpec(args[0]); err != nil {
-				return err
-			}
 			if open && output == "-" {
 				return inputf("--open shows a file, --output - writes none (leave one out)")
 			}
 			ctx := cmd.Context()
-			t, done, err := c.openTask(ctx, args[0])
+			t, done, err := c.openCard(ctx, args[0])
 			if err != nil {
 				return err
 			}
 			defer done()
+			if t.task == nil {
+				return c.runCard(ctx, t, args[1:], output, open)
+			}
 			task := t.task
 			names, err := task.Cards(ctx)
 			if err != nil {
@@ -59,7 +66,7 @@ writes to standard output. --open shows it in the browser, from a temporary file
 				}
 				return c.printJSON(docs)
 			}
-			name := "default" // if that is not there either, the error says what to do
+			name := defaultCard
 			switch {
 			case len(args) == 2:
 				name = args[1]
@@ -74,10 +81,15 @@ writes to standard output. --open shows it in the browser, from a temporary file
 				return nil
 			}
 			page, err := task.Card(ctx, name)
+			if errors.Is(err, runs.ErrNotFound) && name == defaultCard && len(names) == 0 {
+				var b bytes.Buffer
+				err = report.Task(ctx, &b, task, report.Options{Command: c.hint})
+				page = b.Bytes()
+			}
 			if err != nil {
 				return err
 			}
-			return c.writeCard(ctx, task, name, page, output, open)
+			return c.writeCard(ctx, task.Pathspec()+"/"+name, page, output, open)
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "the file to write, - for standard output")
@@ -85,8 +97,48 @@ writes to standard output. --open shows it in the browser, from a temporary file
 	return c.withJSON(cmd)
 }
 
-func (c *command) writeCard(ctx context.Context, task *runs.Task, name string, page []byte, output string, open bool) error {
-	file := strings.NewReplacer("/", "-", "[", "-", "]", "", ",", "-").Replace(task.Pathspec()+"/"+name) + ".html"
+// defaultCard is the card that every task has.
+const defaultCard = "default"
+
+// openCard reads what the pathspec names: a run, a foreach or a task.
+func (c *command) openCard(ctx context.Context, spec string) (target, func(), error) {
+	t, done, err := c.open(ctx, spec)
+	if err != nil || t.step == nil {
+		return t, done, err
+	}
+	done()
+	return c.openTask(ctx, spec) // says how the tasks of the step are named
+}
+
+// runCard writes the card of a run or a foreach, which is made from the store as it stands.
+func (c *command) runCard(ctx context.Context, t target, names []string, output string, open bool) error {
+	spec, what := t.run.Pathspec(), "run"
+	if t.foreach != nil {
+		spec, what = spec+"/"+t.foreach.Name, "foreach"
+	}
+	switch {
+	case len(names) > 0 && names[0] != what:
+		return inputf("%s has one card (leave %q out)", spec, names[0])
+	case c.set.json:
+		return c.printJSON([]cardDocument{{Pathspec: spec, Name: what}})
+	}
+	var page bytes.Buffer
+	o := report.Options{Command: c.hint}
+	var err error
+	if t.foreach != nil {
+		err = report.Foreach(ctx, &page, t.foreach, o)
+	} else {
+		err = report.Run(ctx, &page, t.run, o)
+	}
+	if err != nil {
+		return err
+	}
+	return c.writeCard(ctx, spec+"/"+what, page.Bytes(), output, open)
+}
+
+// writeCard writes a card that has a name to the file that was asked for, and shows it if that was asked for.
+func (c *command) writeCard(ctx context.Context, name string, page []byte, output string, open bool) error {
+	file := strings.NewReplacer("/", "-", "[", "-", "]", "", ",", "-").Replace(name) + ".html"
 	switch {
 	case output == "-":
 		_, err := c.io.Out.Write(page)

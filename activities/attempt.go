@@ -483,6 +483,7 @@ func (t *attempt) info() flow.Info {
 	i := flow.Info{
 		Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step, Task: flow.TaskName(t.in.Step, t.in.Index), Index: t.in.Index,
 		Attempt: t.number, Origin: t.run.Origin, Root: t.run.Root, Tags: t.run.Tags,
+		Project: t.run.Project, Branch: t.run.Branch,
 	}
 	if n := len(t.ledger); n > 0 {
 		i.Previous = t.ledger[n-1].Failure

@@ -28,6 +28,9 @@ type Info struct {
 	Root string
 	// Tags are the run's tags at its start.
 	Tags []string
+	// Project is the project that the run belongs to, "" if none, and Branch its branch of the project: user.NAME, test.NAME, prod
+	// or prod.NAME.
+	Project, Branch string
 	// Previous is why the attempt before this one failed. Nil on the first attempt.
 	Previous *policies.Failure
 }

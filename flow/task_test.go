@@ -73,7 +73,9 @@ func TestIdempotencyKey(t *testing.T) {
 	}
 	same(func(i *flow.Info) { i.Attempt, i.Previous = 7, &policies.Failure{Message: "boom"} })
 	same(func(i *flow.Info) { i.Run, i.Origin = "run-2", "run-1" })
-	same(func(i *flow.Info) { i.Run, i.Origin, i.Tags = "run-3", "run-2", []string{"nightly"} })
+	same(func(i *flow.Info) {
+		i.Run, i.Origin, i.Tags, i.Project, i.Branch = "run-3", "run-2", []string{"nightly"}, "fraud", "prod"
+	})
 	same(func(i *flow.Info) { i.Root = "" }) // a run that was not resumed is its own root
 
 	seen := map[string]string{keyOf(t.Context(), first): "first"}

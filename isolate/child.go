@@ -106,6 +106,7 @@ func StartChild(env []string, memory int64, cpu float64) (*Child, error) {
 		from.Close()
 		return nil, err
 	}
+	go p.Wait() // something else may have the other end of the connection, which is over only when Wait has ended that, too
 	return &Child{Process: p, Conn: newConn(from, to)}, nil
 }
 

@@ -99,14 +99,12 @@ func environment(settings []string) []string {
 func Find(program string, env []string, dir string) (string, error) {
 	if strings.Contains(program, "/") {
 		if !filepath.IsAbs(program) {
-			program = filepath.Join(dir, program)
-			if dir == "" {
-				abs, err := filepath.Abs(program)
-				if err != nil {
-					return "", &StartError{Program: program, err: err}
-				}
-				program = abs
+			// The kernel would look for what is relative from dir, where it has gone by then.
+			abs, err := filepath.Abs(filepath.Join(dir, program))
+			if err != nil {
+				return "", &StartError{Program: program, err: err}
 			}
+			program = abs
 		}
 		found, err := exec.LookPath(program)
 		return found, notFound(program, err)

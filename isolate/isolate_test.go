@@ -40,8 +40,16 @@ func echo(c *Conn) int {
 		if c.Receive(&message) != nil {
 			return 1
 		}
-		if message == "exit" {
+		switch message {
+		case "exit":
 			return 4
+		case "fork": // as C code may, which knows nothing of close-on-exec
+			cmd := exec.Command("setsid", "sleep", "1000")
+			cmd.ExtraFiles = []*os.File{c.w}
+			if cmd.Start() != nil {
+				return 3
+			}
+			return 7
 		}
 		if err := c.Send(fmt.Sprintf("%s from %d", message, os.Getpid())); err != nil {
 			return 2

@@ -111,14 +111,17 @@ var self = sync.OnceValue(func() string {
 	return pidSpace() + "-" + strconv.Itoa(pid) + "-" + strconv.FormatUint(born, 10)
 })
 
-// pidSpace tells containers apart that can see each other's processes.
-func pidSpace() string {
+// pidSpace tells containers apart that can see each other's processes, and machines that share a temporary directory: the number of
+// the first space is the same on all of them, so the start of the machine is a part of it. There is no "-" in it.
+var pidSpace = sync.OnceValue(func() string {
 	link, err := os.Readlink("/proc/self/ns/pid")
 	if err != nil {
 		return "0"
 	}
-	return strings.Trim(strings.TrimPrefix(link, "pid:"), "[]")
-}
+	boot, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	id := strings.ReplaceAll(strings.TrimSpace(string(boot)), "-", "")
+	return strings.Trim(strings.TrimPrefix(link, "pid:"), "[]") + "." + id
+})
 
 // birth is when a process started, in ticks since the machine did.
 func birth(pid int) (uint64, bool) {
