@@ -291,22 +291,7 @@ func CreateRun(ctx context.Context, s *artifacts.Store, r Run) error {
 // LoadRun reads run.json. It fails with [artifacts.ErrNotFound] when there is no such run, and with [ErrNewer]
 // when this program is too old to read it.
 func LoadRun(ctx context.Context, s *artifacts.Store, flowName, run string) (Run, error) {
-	if err := CheckRunID(run); err != nil {
-		return Run{}, err
-	}
-	key := RunKey(flowName, run)
-	b, err := s.GetDoc(ctx, key)
-	if err != nil {
-		return Run{}, err
-	}
-	var r Run
-	if err := decode(s, key, b, &r, &r.Version); err != nil {
-		return Run{}, err
-	}
-	if r.Flow != flowName || r.Run != run {
-		return Run{}, corrupt(s, key, fmt.Sprintf("it is the document of run %s/%s (a folder of runs cannot be copied or renamed)", r.Flow, r.Run))
-	}
-	return r, nil
+	return new(Plans).LoadRun(ctx, s, flowName, run)
 }
 
 // CreateTask writes a task's record and returns a reference to it. If the task is already finished,

@@ -31,6 +31,7 @@ var ErrNotFound = errors.New("not found")
 type Reader struct {
 	store    *artifacts.Store
 	temporal client.Client
+	plans    records.Plans
 	// away is until when Temporal is not asked again about the runs of a list, in nanoseconds since 1970: it did not answer.
 	away atomic.Int64
 }
@@ -111,7 +112,7 @@ func (r *Reader) load(ctx context.Context, flowName, run string, retagged bool) 
 	if run == LatestRun {
 		return nil, fmt.Errorf("%w run %q: it stands for the newest run (use Latest or Find)", ErrPathspec, run)
 	}
-	doc, err := records.LoadRun(ctx, r.store, flowName, run)
+	doc, err := r.plans.LoadRun(ctx, r.store, flowName, run)
 	if errors.Is(err, artifacts.ErrNotFound) {
 		return nil, fmt.Errorf("run %q of flow %q: %w in %s (see: list %s)", run, flowName, ErrNotFound, r.store, flowName)
 	}
@@ -255,7 +256,7 @@ func (r *Reader) IDs(ctx context.Context, flowName string) ([]string, error) {
 	for _, id := range ids {
 		t, ok := timeOf(id)
 		if !ok {
-			doc, err := records.LoadRun(ctx, r.store, flowName, id)
+			doc, err := r.plans.LoadRun(ctx, r.store, flowName, id)
 			switch {
 			case errors.Is(err, artifacts.ErrNotFound):
 				continue // what is left of a run that could not start
