@@ -133,7 +133,7 @@ func TestTaskHasADefaultCardAlthoughItsStepAskedForNone(t *testing.T) {
 	l.failed("r1", 40)
 	has(t, l.taskPage("r1", "merge", report.Options{}), "<h1>merge</h1>", "Parameters", "alpha", `<code>&#34;merge&#34;</code>`)
 	has(t, l.taskPage("r1", "fit[7]", report.Options{}), "item 7 has no rows", "<h1>fit[7]</h1>")
-	has(t, l.taskPage("r1", "end", report.Options{}), "<h1>end</h1>", "not started")
+	has(t, l.taskPage("r1", "end", report.Options{}), "<h1>end</h1>", "This task has not started.")
 	page := l.taskPage("r1", "load", report.Options{Link: links})
 	has(t, page, "store: 429 too many requests", "waited 2 s: asked for 2s by the error", "12:00:03.400 #2 INFO read rows=1200",
 		`<a href="/GridFlow/r1/load///Rows">Rows</a>`)
@@ -186,6 +186,9 @@ func TestRunThatGoesOnIsDrawnAsItStands(t *testing.T) {
 	task, err := run.Task(t.Context(), "embed")
 	require.NoError(t, err)
 	has(t, l.page(func(b *bytes.Buffer) error { return report.Task(t.Context(), b, task, o) }), "starter retry GridFlow/r1/embed", "connection refused")
+	task, err = run.Task(t.Context(), "merge")
+	require.NoError(t, err)
+	has(t, l.page(func(b *bytes.Buffer) error { return report.Task(t.Context(), b, task, report.Options{Now: after(100)}) }), "running", "<b>Attempt 2</b>")
 
 	// Without Temporal nobody knows whether it goes on, and the page says when it was drawn.
 	has(t, l.runPage("r1", report.Options{Now: after(100)}), "not ended", "as of 2026-01-01 12:01:40 UTC")

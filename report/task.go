@@ -9,6 +9,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/cards"
@@ -44,7 +45,7 @@ func Task(ctx context.Context, w io.Writer, t *runs.Task, o Options) error {
 		return fmt.Errorf("report of task %s: %w", t.Pathspec(), err)
 	}
 	if o.Link == nil {
-		return cards.Default().Render(w, data)
+		return cards.Default().Render(w, alone(data, t))
 	}
 	p := places{o, t.Run()}
 	outcome := state(t.State)
@@ -85,6 +86,24 @@ func Task(ctx context.Context, w io.Writer, t *runs.Task, o Options) error {
 	return nil
 }
 
+// alone says on a card that has no page around it how a task stands that has no outcome.
+func alone(d *flow.CardData, t *runs.Task) *flow.CardData {
+	switch t.State {
+	case runs.NotStarted:
+		d.Outcome, d.Components = "", []flow.Component{cards.Markdown("This task has not started.")}
+	case runs.Skipped:
+		d.Outcome, d.Components = "", []flow.Component{cards.Markdown("This task did not run: the run went another way.")}
+	case runs.Unfinished:
+		d.Outcome, d.Components = "", []flow.Component{cards.Markdown("This task has begun. Whether it goes on is not known: Temporal was not asked.")}
+	case runs.Running:
+		if !d.Live {
+			d.Outcome = "waiting"
+		}
+	case runs.Completed, runs.Caught, runs.Failed, runs.Cancelled, runs.Paused:
+	}
+	return d
+}
+
 // sections is what the default card has between its top and its bottom.
 func sections(data *flow.CardData) (template.HTML, error) {
 	var page bytes.Buffer
@@ -106,8 +125,12 @@ func (o places) taskFacts(t *runs.Task, data *flow.CardData) []fact {
 			out = append(out, fact{name, link{text(value), url}})
 		}
 	}
-	if !data.Started.IsZero() && data.Ended.After(data.Started) {
-		add("Duration", cards.Duration(data.Ended.Sub(data.Started)), "")
+	switch {
+	case data.Started.IsZero():
+	case data.Live:
+		add("So far", took(data.Written.Sub(data.Started)), "")
+	default:
+		add("Duration", took(data.Ended.Sub(data.Started)), "")
 	}
 	if n := len(data.Attempts); n > 0 {
 		add("Attempts", grouped(n), "")
@@ -198,7 +221,8 @@ func cardData(ctx context.Context, t *runs.Task, o Options) (*flow.CardData, err
 		if d.Started.IsZero() {
 			d.Started = p.Started
 		}
-		d.Ended = o.now()
+		d.Ended = time.Time{}
+		d.Live, d.Written, d.Done, d.Total = p.Running, o.now(), p.Done, p.Total
 	}
 	if err := artifactValues(ctx, t, d); err != nil {
 		return nil, err
