@@ -112,7 +112,7 @@ func (t *task) enter(ctx workflow.Context) error {
 func (t *task) activity(ctx workflow.Context, tried records.Tried) (activities.StepResult, error) {
 	var res activities.StepResult
 	stop := func() error { return t.stop(ctx, t.s) }
-	through := true
+	through := false
 	if !t.in.Skip { // that asks nobody for anything
 		gate := t.gate(t.n)
 		if !gate.open() {
@@ -150,8 +150,8 @@ func (t *task) activity(ctx workflow.Context, tried records.Tried) (activities.S
 		t.show(ctx, t.name, "running")
 		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(t.flow, t.n.Name), t.in).Get(ctx, &res)
 		leave() // a catch runs without the limit
+		through = err != nil || res.Again == nil || !res.Again.Deferred
 	}
-	through = err != nil || res.Again == nil || !res.Again.Deferred
 	if err == nil {
 		return res, nil
 	}
