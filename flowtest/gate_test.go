@@ -211,3 +211,50 @@ func TestSkippedTaskPassesItsGate(t *testing.T) {
 		require.GreaterOrEqual(t, attemptsOf(t, r, name)[1].Waited, 10*time.Hour)
 	}
 }
+
+// Timeout.Total also ends the waiting behind others at a gate.
+func TestTotalBoundsTheWaitAtAGate(t *testing.T) {
+	t.Parallel()
+	caught := 0
+	f := flow.New("WaitsFlow",
+		flow.Foreach("all", func(s *waits) []int { return make([]int, s.N) }, func(*waits, int) {},
+			flow.Step("call", func(ctx context.Context, s *waits) error { return away(3 * time.Minute) },
+				policies.Timeout{Total: 10 * time.Minute}, policies.Catch(func(_ context.Context, s *waits, f *policies.Failure) error {
+					caught++
+					s.Text = f.Message
+					return nil
+				}))).
+			Join("join", func(_ context.Context, s *waits, in flow.Inputs[waits]) error {
+				for _, one := range in.All() {
+					s.Seen = append(s.Seen, one.Text)
+				}
+				return nil
+			}))
+	r := flowtest.Run(t, f, flowtest.Options{Params: map[string]string{"n": "20"}, Prepare: giveUp, MaxParallel: 20})
+	s := ended(t, r, f)
+	require.Equal(t, 20, caught)
+	require.Less(t, r.Duration(), 11*time.Minute)
+	passed := 0
+	for _, text := range s.Seen {
+		if strings.HasPrefix(text, "Timeout.Total of 10m0s passed while the task waited") {
+			passed++
+		}
+	}
+	require.Greater(t, passed, 10, "%v", s.Seen)
+}
+
+// Timeout.Total begins when the task may begin: the wait for its turn does not count.
+func TestTotalBeginsWithTheFirstAttempt(t *testing.T) {
+	t.Parallel()
+	f := callFlow(func(ctx context.Context, _ *waits) error {
+		switch i := flow.Current(ctx); {
+		case i.Index[0] == 0 && i.Attempt == 1:
+			return errors.New("a failure")
+		case i.Index[0] == 1 && i.Attempt == 1:
+			return away(time.Minute)
+		}
+		return nil
+	}, policies.Retry{MaximumAttempts: 2, InitialInterval: 20 * time.Minute, MaximumInterval: time.Hour, Jitter: policies.NoJitter}, policies.Timeout{Total: 20*time.Minute + 30*time.Second})
+	r := flowtest.Run(t, f, flowtest.Options{Params: map[string]string{"n": "2"}, Prepare: giveUp, MaxParallel: 1})
+	require.Equal(t, []int{2}, ended(t, r, f).Tries)
+}

@@ -14,9 +14,11 @@ type Timeout struct {
 	// cancelled and the attempt has failed with class Timeout, a code failure: it may be tried
 	// again, and a catch gets it. Zero means no limit.
 	Attempt time.Duration
-	// Total is the longest that the task may take from when it was scheduled, with all attempts
-	// and the waits between them. A next attempt that would start after it is not waited for. Such
-	// a failure is final. Zero means no limit.
+	// Total is the longest that the task may take from when its first attempt was scheduled, with
+	// all attempts and the waits between them, also those for a service that is away. The wait for
+	// the first attempt's turn does not count, nor does one in the queue of a [Limit]. A next
+	// attempt that would start after it is not waited for. Such a failure is final. Zero means no
+	// limit.
 	Total time.Duration
 	// Queue is the longest that an attempt may wait for a worker. Such a failure is final. Leave
 	// it at zero, no limit, unless no worker for so long means that something is broken.

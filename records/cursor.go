@@ -49,7 +49,8 @@ type Tried struct {
 	Forgiven int `json:"forgiven,omitempty"`
 	// Rung is the rung of the step's ladder.
 	Rung int `json:"rung,omitempty"`
-	// Since is when the task was first scheduled.
+	// Since is when the first attempt was scheduled, and later by what the task has waited in the queue of a limit since. Zero
+	// without Timeout.Total.
 	Since time.Time `json:"since,omitzero"`
 	// Paused is why the task waits for a person, nil if it does not.
 	Paused *policies.Failure `json:"paused,omitempty"`

@@ -1,6 +1,8 @@
 package workflows
 
 import (
+	"cmp"
+	"errors"
 	"slices"
 	"time"
 
@@ -87,19 +89,28 @@ func (r *run) takeOver(ctx workflow.Context, gates []Gate) {
 // open says that nobody has to wait.
 func (g *gate) open() bool { return !g.closed && g.room == 0 }
 
+// errLate says that a task had no time left to wait.
+var errLate = errors.New("late")
+
 // pass waits until a task may go through. The function that it returns must be called with how that ended: whether the task was
-// let through by what it needs. No wait costs nothing.
-func (g *gate) pass(ctx workflow.Context, stop func() error) (ended func(through bool), _ error) {
+// let through by what it needs. No wait costs nothing. It is errLate if the deadline, which may be zero, comes first.
+func (g *gate) pass(ctx workflow.Context, deadline time.Time, stop func() error) (ended func(through bool), _ error) {
 	if g.open() {
 		return func(bool) {}, nil
 	}
 	mine := &ticket{}
 	g.queue = append(g.queue, mine)
 	var stopped error
-	err := workflow.Await(ctx, func() bool {
+	free := func() bool {
 		stopped = stop()
 		return stopped != nil || g.free(mine)
-	})
+	}
+	var err error
+	if deadline.IsZero() {
+		err = workflow.Await(ctx, free)
+	} else if ok, waitErr := workflow.AwaitWithTimeout(ctx, deadline.Sub(workflow.Now(ctx)), free); waitErr != nil || !ok {
+		err = cmp.Or(waitErr, errLate)
+	}
 	g.queue = slices.DeleteFunc(g.queue, func(t *ticket) bool { return t == mine })
 	if stopped != nil {
 		return nil, stopped

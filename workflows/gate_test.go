@@ -29,7 +29,7 @@ func TestProbeThatNeverRan(t *testing.T) {
 		g.close(ctx, time.Minute)
 		ended := workflow.NewChannel(ctx)
 		workflow.Go(ctx, func(ctx workflow.Context) {
-			_, err := call.activity(ctx, records.Tried{})
+			_, err := call.activity(ctx, &records.Tried{})
 			ended.Send(ctx, err == errStopped) //nolint:errorlint // it is what the gate gives back
 		})
 		if err := workflow.Sleep(ctx, time.Hour); err != nil {

@@ -42,9 +42,6 @@ func (t *task) try(ctx workflow.Context) (activities.StepResult, error) {
 	if t.at.Tried != nil {
 		tried = *t.at.Tried
 	}
-	if tried.Since.IsZero() && policy.Timeout.Total > 0 {
-		tried.Since = workflow.Now(ctx)
-	}
 	// keep is what a workflow that continues as new goes on with.
 	keep := func() { at := tried; t.at.Tried = &at }
 	for {
@@ -64,13 +61,13 @@ func (t *task) try(ctx workflow.Context) (activities.StepResult, error) {
 			return activities.StepResult{}, tried.Paused
 		case records.SkipIt:
 			t.in.Skip, t.in.Failure = true, tried.Paused
-			tried.Attempt, tried.Forgiven, tried.Since = tried.Paused.Attempt, tried.Paused.Attempt, workflow.Now(ctx)
+			tried.Attempt, tried.Forgiven, tried.Since = tried.Paused.Attempt, tried.Paused.Attempt, time.Time{}
 		case records.RetryIt:
-			tried = records.Tried{Attempt: tried.Paused.Attempt, Forgiven: tried.Paused.Attempt, Rung: tried.Rung, Since: workflow.Now(ctx)}
+			tried = records.Tried{Attempt: tried.Paused.Attempt, Forgiven: tried.Paused.Attempt, Rung: tried.Rung}
 			keep()
 		}
 		t.in.Before, t.in.Forgiven, t.in.Rung = tried.Attempt, tried.Forgiven, tried.Rung
-		res, err := t.activity(ctx, tried)
+		res, err := t.activity(ctx, &tried)
 		if err == nil && res.Again == nil {
 			t.at.Tried = nil
 			return res, nil
@@ -89,6 +86,11 @@ func (t *task) try(ctx workflow.Context) (activities.StepResult, error) {
 			return activities.StepResult{}, err
 		}
 		if policy.Exhausted != policies.Pause || t.in.Skip {
+			if policy.Catch { // it may have waited, and its catch function counts
+				if err := t.enter(ctx); err != nil {
+					return activities.StepResult{}, err
+				}
+			}
 			return activities.StepResult{}, failure
 		}
 		tried.Paused = failure
@@ -109,16 +111,25 @@ func (t *task) enter(ctx workflow.Context) error {
 }
 
 // activity runs the task's activity once.
-func (t *task) activity(ctx workflow.Context, tried records.Tried) (activities.StepResult, error) {
+func (t *task) activity(ctx workflow.Context, tried *records.Tried) (activities.StepResult, error) {
 	var res activities.StepResult
 	stop := func() error { return t.stop(ctx, t.s) }
+	policy := t.n.Policy
+	total := policy.Timeout.Total
+	var deadline time.Time
+	if total > 0 && !tried.Since.IsZero() {
+		deadline = tried.Since.Add(total)
+	}
 	through := false
 	if !t.in.Skip { // that asks nobody for anything
 		gate := t.gate(t.n)
 		if !gate.open() {
 			t.leave() // one that climbs: whoever goes through first may need its place
 		}
-		ended, err := gate.pass(ctx, stop)
+		ended, err := gate.pass(ctx, deadline, stop)
+		if errors.Is(err, errLate) {
+			return res, t.late(ctx, nil, "passed while the task waited for what it needs")
+		}
 		if err != nil {
 			return res, err
 		}
@@ -127,7 +138,7 @@ func (t *task) activity(ctx workflow.Context, tried records.Tried) (activities.S
 	if err := t.enter(ctx); err != nil {
 		return res, err
 	}
-	policy := t.n.Policy
+	asked := workflow.Now(ctx)
 	if policy.Limit != (policies.Limit{}) {
 		t.show(ctx, t.name, "waiting: "+policy.Limit.String())
 	}
@@ -135,13 +146,26 @@ func (t *task) activity(ctx workflow.Context, tried records.Tried) (activities.S
 	if errors.Is(err, errStopped) {
 		return res, err
 	}
+	now := workflow.Now(ctx)
+	switch {
+	case total == 0:
+	case tried.Since.IsZero():
+		tried.Since = now
+	default:
+		tried.Since = tried.Since.Add(now.Sub(asked)) // the queue of a limit does not count
+	}
+	left := total - now.Sub(tried.Since)
+	if err == nil && total > 0 && left <= 0 {
+		leave()
+		return res, t.late(ctx, nil, "passed while the task waited for its turn")
+	}
 	if err == nil {
 		o := policy.At(tried.Rung).ActivityOptions(t.defaults)
 		o.ActivityID, o.Summary = t.name, summary(t.n, t.in.Index)
 		if tried.Attempt > 0 {
 			o.Summary = oneLine(fmt.Sprintf("goes on after attempt %d, %s", tried.Attempt, o.Summary), maxSummary)
 			if o.ScheduleToCloseTimeout > 0 {
-				o.ScheduleToCloseTimeout = max(o.ScheduleToCloseTimeout-workflow.Now(ctx).Sub(tried.Since), time.Millisecond)
+				o.ScheduleToCloseTimeout = left
 			}
 		}
 		if e := policy.Escalate; e != nil && tried.Rung < len(e.Rungs) {
@@ -166,25 +190,34 @@ func (t *task) activity(ctx workflow.Context, tried records.Tried) (activities.S
 // again prepares the task's next activity. It returns a failure if there is no time for one.
 func (t *task) again(ctx workflow.Context, a *activities.Again, tried *records.Tried) (*policies.Failure, error) {
 	tried.Attempt, tried.Rung = a.Attempt, a.Rung
+	if a.Deferred { // also when this task has no time to wait: others may
+		t.gate(t.n).close(ctx, cmp.Or(a.Wait, time.Second))
+	}
 	total := t.n.Policy.Timeout.Total
 	if left := total - workflow.Now(ctx).Sub(tried.Since); total > 0 && a.Wait >= left {
-		f := policies.Failure{Class: policies.TimedOut, Type: "TimeoutError"}
-		if a.Failure != nil {
-			f = *a.Failure
-		}
-		f.Class, f.Attempt = policies.TimedOut, a.Attempt
-		f.Message = fmt.Sprintf("Timeout.Total of %s leaves no time to wait for %s (%s); before it: %s", total, a.Wait.Round(time.Millisecond), a.Reason, f.Message)
-		return &f, nil
+		return t.late(ctx, a.Failure, fmt.Sprintf("leaves no time to wait for %s (%s)", a.Wait.Round(time.Millisecond), a.Reason)), nil
 	}
 	if !a.Deferred {
 		t.rungs = raised(t.rungs, t.n.Name, a.Rung) // whoever comes later need not find out again
 		t.show(ctx, t.name, a.Reason)
 		return nil, nil
 	}
-	t.gate(t.n).close(ctx, cmp.Or(a.Wait, time.Second))
 	t.show(ctx, t.name, fmt.Sprintf("waits %s: %s", a.Wait.Round(time.Millisecond), a.Reason))
 	t.leave() // the place of one that can work
 	return nil, t.stop(ctx, t.s)
+}
+
+// late is the failure of a task whose Timeout.Total is too short, with the failure before it if there is one. As of those that the
+// server makes, the ledger knows how many attempts there were.
+func (t *task) late(ctx workflow.Context, before *policies.Failure, text string) *policies.Failure {
+	f := policies.Failure{Type: "TimeoutError", Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step, Task: t.name, Time: workflow.Now(ctx)}
+	text = fmt.Sprintf("Timeout.Total of %s %s", t.n.Policy.Timeout.Total, text)
+	if before != nil {
+		f = *before
+		text += "; before it: " + before.Message
+	}
+	f.Class, f.Message, f.Attempt = policies.TimedOut, text, 0
+	return &f
 }
 
 // raised notes on which rung a step begins.
