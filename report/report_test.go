@@ -54,7 +54,7 @@ func lacks(t testing.TB, page string, texts ...string) {
 	}
 }
 
-var styleText = regexp.MustCompile(`(?s)<style>.*</style>|'sha256-[^']*'`)
+var styleText = regexp.MustCompile(`(?s)<style>.*?</style>|&#39;sha256-.*?&#39;`)
 
 // golden compares a page without its style sheet and the place of its store to a file.
 func golden(t testing.TB, name, page, store string) {

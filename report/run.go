@@ -118,6 +118,8 @@ func (o places) facts() []fact {
 	add("Started", instant(run.Started), "")
 	add("Ended", instant(run.Ended), "")
 	add("User", run.User, "")
+	add("Project", run.Project, "")
+	add("Branch", run.Branch, "")
 	add("Tags", strings.Join(run.Tags, ", "), "")
 	from := func(id string) string {
 		return o.link(Place{Pathspec: runs.Pathspec{Flow: run.Flow, Run: id}})
