@@ -16,6 +16,8 @@ import (
 	"syscall"
 	"time"
 
+	"go.temporal.io/sdk/activity"
+
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/isolate"
@@ -81,6 +83,8 @@ func (p *program) run(ctx context.Context) outcome {
 	switch {
 	case stopped && exit.Memory == 0:
 		o.err = context.Cause(ctx)
+	case exit.Memory == 0 && stoppedWith(activity.GetWorkerStopChannel(ctx), exit):
+		o.err = errStopped()
 	case exit.Code != 0 || exit.Memory > 0:
 		o.err = exitFailure(p.name, exit, command.Memory, process.Stderr.Tail(crashBytes), p.c.ExitClass)
 	default:

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"syscall"
 	"time"
+
+	"go.temporal.io/sdk/activity"
 
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/guard"
@@ -167,6 +170,24 @@ func (c *child) wait(ctx context.Context) isolate.Exit {
 	}
 }
 
+// stoppedWith says that a process was told to end along with its worker, as systemd tells all of a unit. That says nothing about the
+// step. The worker may hear of it a moment later.
+func stoppedWith(worker <-chan struct{}, e isolate.Exit) bool {
+	stops := []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP}
+	if !slices.ContainsFunc(stops, func(s syscall.Signal) bool { return e.Signal == s || e.Code == 128+int(s) }) {
+		return false
+	}
+	select {
+	case <-worker:
+		return true
+	case <-time.After(time.Second):
+		return false
+	}
+}
+
+// errStopped is the failure of such a process.
+func errStopped() error { return &policies.Failure{Class: policies.Lost, Message: errDrained.Error()} }
+
 // ended says what it means that a process ended without a result.
 func (c *child) ended(ctx context.Context, e isolate.Exit) error {
 	f := exitFailure("the process of the step", e, c.t.isolated.Memory, c.Stderr.Tail(crashBytes), func(int) policies.Class { return policies.Bug })
@@ -175,6 +196,9 @@ func (c *child) ended(ctx context.Context, e isolate.Exit) error {
 	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
+	}
+	if stoppedWith(activity.GetWorkerStopChannel(ctx), e) {
+		return errStopped()
 	}
 	if c.begun {
 		if e.Signal == 0 && e.Code == 0 {

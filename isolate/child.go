@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/signal"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -60,6 +61,9 @@ func Parent() (c *Conn, ok bool) {
 	_ = os.Unsetenv(childVariable) // what this process starts is no child
 	syscall.CloseOnExec(3)
 	syscall.CloseOnExec(4)
+	// systemd signals all processes of a unit. When a step ends is for the worker to decide, which gives it time to finish.
+	// What this process starts does not inherit that, as it would if the signals were ignored.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	adopt()
 	c = newConn(os.NewFile(3, "from parent"), os.NewFile(4, "to parent"))
 	if _, err := c.w.Write(hello); err != nil {

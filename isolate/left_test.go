@@ -8,11 +8,27 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
+
+// What is told to everything in a unit or a terminal does not end a child: its parent decides when.
+func TestChildOutlivesSignalsForAll(t *testing.T) {
+	t.Parallel()
+	c, err := StartChild(nil, 0, 0)
+	require.NoError(t, err)
+	defer c.discard()
+	require.NoError(t, c.Hello())
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+		c.Signal(s)
+		require.NoError(t, c.Send("hello"))
+		var answer string
+		require.NoError(t, c.Receive(&answer), "after %s", s)
+	}
+}
 
 // The connection with a child that has ended is over, though something that it left behind has it, too.
 func TestChildLeavesItsConnection(t *testing.T) {
