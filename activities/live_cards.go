@@ -15,8 +15,8 @@ const (
 	liveFirst = time.Second
 	// liveEvery is how often the cards of a running step are written at most.
 	liveEvery = 5 * time.Second
-	// liveShare bounds what making them costs: the pause after one is this many times as long as it took.
-	liveShare = 200
+	// liveShare bounds what making them costs: the pause is this many times as long as it took.
+	liveShare = 120
 	// livePut is how long writing one may take, which the end of the step may have to wait for.
 	livePut = 5 * time.Second
 )
@@ -144,6 +144,7 @@ type pace struct {
 	mu      sync.Mutex
 	timer   *time.Timer
 	next    time.Time
+	took    time.Duration // the last time
 	marked  bool
 	busy    bool
 	stopped bool
@@ -181,7 +182,9 @@ func (p *pace) fire() {
 	took := p.do()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.busy, p.next = false, time.Now().Add(max(p.every, liveShare*took))
+	// The shorter of two, because other work on the machine makes it seem longer, and the first time there is more to do.
+	p.busy, p.next = false, time.Now().Add(max(p.every, liveShare*min(took, p.took)))
+	p.took = took
 	if p.marked && !p.stopped {
 		p.schedule()
 	}
