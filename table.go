@@ -38,7 +38,7 @@ func (t *table) part() {
 			if i == len(widths) {
 				widths = append(widths, 0)
 			}
-			widths[i] = max(widths[i], lipgloss.Width(cell))
+			widths[i] = max(widths[i], cellWidth(cell))
 		}
 	}
 	var b strings.Builder
@@ -50,11 +50,19 @@ func (t *table) part() {
 		for i, cell := range cells {
 			b.WriteString(cell)
 			if i < len(cells)-1 {
-				b.WriteString(strings.Repeat(" ", widths[i]-lipgloss.Width(cell)+2))
+				b.WriteString(strings.Repeat(" ", widths[i]-cellWidth(cell)+2))
 			}
 		}
 		b.WriteByte('\n')
 	}
 	t.rows, t.widths = nil, widths
 	_, _ = io.WriteString(t.w, b.String()) // the stream remembers what went wrong
+}
+
+// cellWidth is how much room a text takes. Nearly all are plain, and a list has many.
+func cellWidth(s string) int {
+	if plain(s) {
+		return len(s)
+	}
+	return lipgloss.Width(s)
 }
