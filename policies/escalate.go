@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// Escalate gives a step more when what it was given was too little: an attempt that ran out of memory, or of time, is followed by
-// one on the next rung. It is a step's option. The zero value, without rungs, is a mistake that the flow's Check reports.
+// Escalate gives a step more when what it was given was too little: an attempt that ran out of memory, or took longer than
+// Timeout.Attempt, is followed by one on the next rung. It is a step's option. The zero value, without rungs, is a mistake that the flow's Check reports.
 //
 // A climb uses no attempt of [Retry].MaximumAttempts. A lost worker is no reason to climb. The rung that a step finished on is
 // remembered: the next run of the flow starts there.
@@ -82,9 +82,13 @@ func (s Spec) At(rung int) Spec {
 	return s
 }
 
-// Climb says whether a failure on a rung is followed by an attempt on the next one.
+// attemptTimeout is the type of the failure of an attempt that took longer than Timeout.Attempt.
+const attemptTimeout = "TimeoutError"
+
+// Climb says whether a failure on a rung is followed by an attempt on the next one. The timeout of a call within the attempt, such as a
+// request's, is no reason: more memory or time for the step does not help the service.
 func (s Spec) Climb(f *Failure, rung int) bool {
-	return s.Escalate != nil && rung+1 < len(s.Escalate.Rungs) && (f.Class == OutOfMemory || f.Class == TimedOut)
+	return s.Escalate != nil && rung+1 < len(s.Escalate.Rungs) && (f.Class == OutOfMemory || f.Class == TimedOut && f.Type == attemptTimeout)
 }
 
 // String is like "memory 4 GiB, 10m each, queue big".
