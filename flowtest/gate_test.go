@@ -13,10 +13,12 @@ import (
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
 
+	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/flowtest"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
 	"github.com/stepwell-flows/stepwell/workflows"
 )
 
@@ -257,4 +259,30 @@ func TestTotalBeginsWithTheFirstAttempt(t *testing.T) {
 	}, policies.Retry{MaximumAttempts: 2, InitialInterval: 20 * time.Minute, MaximumInterval: time.Hour, Jitter: policies.NoJitter}, policies.Timeout{Total: 20*time.Minute + 30*time.Second})
 	r := flowtest.Run(t, f, flowtest.Options{Params: map[string]string{"n": "2"}, Prepare: giveUp, MaxParallel: 1})
 	require.Equal(t, []int{2}, ended(t, r, f).Tries)
+}
+
+// A task that waits for a person because it had no time to wait for a service is told to be paused, with the reason.
+func TestTaskWithoutTimeIsToldToBePaused(t *testing.T) {
+	t.Parallel()
+	store, err := artifacts.Open(t.Context(), "mem:", artifacts.Options{})
+	require.NoError(t, err)
+	f := flow.New("WaitsFlow", flow.Step("call", func(context.Context, *waits) error { return away(time.Hour) },
+		policies.Retry{Exhausted: policies.Pause}, policies.Timeout{Total: 10 * time.Minute}))
+	var ledger []records.Attempt
+	r := flowtest.Run(t, f, flowtest.Options{Store: store, Prepare: func(env *testsuite.TestWorkflowEnvironment) {
+		env.RegisterDelayedCallback(func() {
+			ids, err := runs.New(store, nil).IDs(t.Context(), f.Name())
+			require.NoError(t, err)
+			ledger, err = records.Attempts(t.Context(), store, f.Name(), ids[0], "call", nil)
+			require.NoError(t, err)
+		}, 20*time.Minute)
+		say(env, time.Hour, workflows.FailUpdate, "call", func(any, error) {})
+	}})
+	require.Equal(t, records.StatusFailed, r.Status)
+	require.Contains(t, r.Failure.Message, "Timeout.Total of 10m0s leaves no time to wait for 1h0m0s")
+	require.Equal(t, 1, r.Failure.Attempt)
+	require.Len(t, ledger, 1)
+	require.True(t, ledger[0].Paused)
+	require.NotEmpty(t, ledger[0].Workflow)
+	require.Zero(t, ledger[0].Delay)
 }

@@ -180,16 +180,19 @@ func (in *reading) settle(ctx context.Context, s *taskSet) error {
 			e.state = shortFailed
 		default:
 			e.state = shortRunning
-			if ledgers++; ledgers > manyLedgers || catches {
+			if catches && s.at.Policy.Exhausted != policies.Pause {
 				continue // what the catch function made of it, no ledger tells
+			}
+			if ledgers++; ledgers > manyLedgers {
+				continue
 			}
 			spent, ledger, err := r.spent(ctx, s.at.Name, e.x)
 			switch {
 			case err != nil:
 				return err
-			case spent && ledger[len(ledger)-1].Paused:
+			case len(ledger) > 0 && ledger[len(ledger)-1].Paused:
 				e.state, e.failure = shortPaused, ledger[len(ledger)-1].Failure
-			case spent:
+			case spent && !catches:
 				e.state = shortFailed
 			}
 		}

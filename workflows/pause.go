@@ -78,8 +78,8 @@ func (r *run) find(task string) (*paused, error) {
 	return nil, fmt.Errorf("task %q does not wait for a person (these do: %s)", task, shorten(strings.Join(names, ", "), 500))
 }
 
-// pause waits for a person's verdict about a task. The ledger has to say that the task waits: of a failure that no attempt told, it
-// is written here. One that the server made gets its number from there.
+// pause waits for a person's verdict about a task. A failure that no attempt told, because the server or [task.late] made it, gets its
+// number from the ledger first, which then says that the task waits.
 func (r *run) pause(ctx workflow.Context, s *scope, task string, tried *records.Tried) error {
 	if tried.Paused.Attempt == 0 {
 		var whole policies.Failure
