@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -40,7 +39,8 @@ type attempt struct {
 	// workflow is the id of the one that runs the task.
 	workflow string
 	started  time.Time
-	ledger   []records.Attempt // the attempts before this one
+	ledger   []records.Attempt // the attempts before this one, or the last of very many
+	earlier  tally             // the attempts before those
 	ahead    flow.Ahead
 	log      *attemptLog
 	live     liveCards
@@ -122,6 +122,11 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 		}
 	}
 
+	if err := t.admit(); err != nil { // before anything is read
+		return StepResult{}, nil, err
+	}
+	defer t.guards.end(nothing) // if the author's function is not called
+
 	if t.isolated = t.limits(node); t.apart() {
 		return t.tryApart(ctx)
 	}
@@ -155,13 +160,10 @@ func (t *attempt) try(ctx context.Context) (StepResult, *policies.Failure, error
 	return result, nil, err
 }
 
-// guarded calls the author's function if what guards the step lets it.
+// guarded calls the author's function and tells what guards the step how that ended.
 func (t *attempt) guarded(ctx context.Context, state any, join *joinSource) (*policies.Failure, error) {
 	if t.catch {
 		return t.call(ctx, state, join)
-	}
-	if err := t.admit(); err != nil {
-		return nil, err
 	}
 	failure, err := t.call(ctx, state, join)
 	f := failure
@@ -181,99 +183,6 @@ func (t *attempt) classify(err error) *policies.Failure {
 		return policies.ClassifyWith(err, t.options.Classify)
 	}
 	return policies.ClassifyWith(err, t.def.Classify, t.options.Classify)
-}
-
-// lookBack is what an attempt after the first does first: adopt the record if an earlier attempt finished
-// the task and only could not say so, read the ledger, and tell lost attempts from failed ones.
-func (t *attempt) lookBack(ctx context.Context) (done bool, _ StepResult, _ *policies.Failure, _ error) {
-	ref, rec, err := records.FindTask(ctx, t.store, t.in.Flow, t.in.Run, t.in.Step, t.in.Index)
-	switch {
-	case err == nil:
-		return true, t.result(ref, rec), nil, nil
-	case !errors.Is(err, artifacts.ErrNotFound):
-		return false, StepResult{}, nil, err
-	}
-	if t.catch { // the ledger belongs to the step; a catch is only tried again when its worker was lost
-		return false, StepResult{}, nil, nil
-	}
-	ledger, err := records.Attempts(ctx, t.store, t.in.Flow, t.in.Run, t.in.Step, t.in.Index)
-	if err != nil {
-		return false, StepResult{}, nil, err
-	}
-	known := map[int]records.Attempt{}
-	for _, e := range ledger {
-		known[e.Attempt] = e
-	}
-	for n := 1; n < t.number; n++ {
-		e, ok := known[n]
-		if !ok {
-			e = t.lostEntry(ctx, n)
-			if err := records.PutAttempt(ctx, t.store, t.in.Flow, t.in.Run, t.in.Step, t.in.Index, e); err != nil {
-				return false, StepResult{}, nil, err
-			}
-		}
-		t.ledger = append(t.ledger, e)
-	}
-	if _, lost := count(t.ledger, t.in.Forgiven); lost > t.spec.Lost {
-		f := &policies.Failure{Class: policies.Lost, Message: fmt.Sprintf(
-			"the worker was lost %d times while it ran this task (look for a crash or too little memory; Retry.Lost allows %d)", lost, t.spec.Lost)}
-		return false, StepResult{}, f, f
-	}
-	// The attempt before this one settled that there is none after it, and its worker was lost before the server heard.
-	if n := len(t.ledger); n > 0 && t.ledger[n-1].Final && t.ledger[n-1].Attempt > t.in.Forgiven && !t.in.Skip {
-		return false, StepResult{}, nil, &spentError{t.ledger[n-1].Failure}
-	}
-	return false, StepResult{}, nil, t.waits(ctx)
-}
-
-// clockSkew is a difference between the clocks of two workers that is waited out.
-const clockSkew = time.Second
-
-// waits is a deferral for the rest of a wait that a service asked an earlier attempt for: its worker was lost before the server
-// heard of it.
-func (t *attempt) waits(ctx context.Context) error {
-	for _, e := range slices.Backward(t.ledger) {
-		left := e.Ended.Add(e.Delay).Sub(t.started)
-		if t.in.Skip || e.Attempt <= t.in.Forgiven || e.Failure == nil || left <= 0 {
-			continue
-		}
-		if refused(e) || e.Outcome != records.Deferred && e.Failure.RetryAfter == 0 {
-			continue // the guard is asked again, and a backoff is nothing that a service insists on
-		}
-		if left > clockSkew {
-			f := *e.Failure
-			return policies.WithDeferral(&f, policies.Deferral{For: left, Reason: "the rest of a wait: " + e.Reason})
-		}
-		select {
-		case <-time.After(left):
-		case <-ctx.Done():
-		}
-		break
-	}
-	return nil
-}
-
-// spentError says that the task has failed for good in an earlier attempt.
-type spentError struct{ f *policies.Failure }
-
-// Error is the failure's text.
-func (e *spentError) Error() string { return e.f.Error() }
-
-const lostText = "the attempt left no trace: its worker was killed or cut off"
-
-// lostEntry describes an attempt that left nothing behind. The last heartbeat of the attempt just before
-// this one is still at the server.
-func (t *attempt) lostEntry(ctx context.Context, n int) records.Attempt {
-	e := records.Attempt{Attempt: n, Outcome: records.Lost, Reason: lostText}
-	var b beatDetails
-	if activity.HasHeartbeatDetails(ctx) && activity.GetHeartbeatDetails(ctx, &b) == nil && b.Attempt == n {
-		e.Worker, e.Started = b.Worker, b.Started
-	}
-	e.Failure = &policies.Failure{
-		Class: policies.Lost, Message: lostText, Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step,
-		Task: flow.TaskName(t.in.Step, t.in.Index), Attempt: n, Worker: e.Worker,
-	}
-	return e
 }
 
 // load reads the state that the task starts from.

@@ -186,6 +186,10 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 
 // call runs a step's function, or its catch, on the item's state and keeps what it set.
 func (b *batch) call(ctx context.Context, t *attempt, it *itemState, i int) (*policies.Failure, error) {
+	if err := t.admit(); err != nil {
+		return nil, err
+	}
+	defer t.guards.end(nothing) // if the step is not called
 	schema := b.flow.Schema()
 	state := b.flow.NewState()
 	if err := schema.Load(ctx, b.store, it.entries, state); err != nil {

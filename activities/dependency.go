@@ -91,6 +91,9 @@ var nothing = &policies.Failure{Class: policies.Cancelled}
 
 // admit asks what guards the step whether the attempt may begin.
 func (t *attempt) admit() (err error) {
+	if t.catch || t.in.Skip {
+		return nil
+	}
 	if d := t.spec.Dependency; d != nil {
 		if t.guards[0], err = t.options.Guard.Dependency(*d).Begin(!t.first()); err != nil {
 			return err

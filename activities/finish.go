@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 )
@@ -118,7 +120,7 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (Ste
 		Attempt: t.number, Outcome: records.Failed, Worker: t.worker, Started: t.started, Ended: f.Time, Failure: f,
 		Workflow: t.workflow, Rung: t.in.Rung, Usage: t.usage,
 	}
-	code, lost := count(t.ledger, t.in.Forgiven)
+	code, lost := t.count()
 	if t.catch {
 		code, lost = 0, t.number-1 // it is called again only when it was lost
 	}
@@ -170,7 +172,7 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (Ste
 	d.Reason = t.secrets().text(d.Reason) // it may quote the error
 	entry.Reason = d.Reason
 
-	if t.log != nil {
+	if t.log != nil && !refused(entry) { // the ledger says all there is to say about one
 		if again != nil && again.Deferred {
 			t.log.logger.Warn("the task has to wait", "wait", d.Delay, "reason", d.Reason, "error", f.Message)
 		} else {
@@ -208,6 +210,9 @@ func (t *attempt) again(f *policies.Failure, err error, code int) *Again {
 	brief := *f
 	brief.Stack = ""
 	if d, ok := t.spec.Defers(f, err, t.def.RetryIf, code); ok {
+		if f.Type == guard.RefusedType {
+			d.For = t.refusedAgain(d.For)
+		}
 		return &Again{Attempt: t.number, Wait: d.For, Deferred: true, Rung: t.in.Rung, Reason: d.Reason, Failure: &brief}
 	}
 	if t.spec.Climb(f, t.in.Rung) {
@@ -217,6 +222,21 @@ func (t *attempt) again(f *policies.Failure, err error, code int) *Again {
 		}
 	}
 	return nil
+}
+
+// mostRefused is the longest wait that repeated refusals grow to.
+const mostRefused = time.Minute
+
+// refusedAgain doubles the wait with each refusal after a refusal: a service may be away for long.
+func (t *attempt) refusedAgain(wait time.Duration) time.Duration {
+	longest := max(wait, mostRefused)
+	for _, e := range slices.Backward(t.ledger) {
+		if !refused(e) || wait >= longest {
+			break
+		}
+		wait *= 2
+	}
+	return min(wait, longest)
 }
 
 // unavailable says that the store was away. It outlives errors of the author's that panic when they are unwrapped.

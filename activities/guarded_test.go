@@ -2,8 +2,12 @@ package activities_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,11 +40,17 @@ func newGuarded(t testing.TB, step func(context.Context, *state) error, options 
 	g := &guarded{t: t, store: artifacts.New(mem.New(), artifacts.Options{}), now: time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)}
 	g.guard = guard.New(guard.Options{Now: g.clock})
 	g.f = flow.New("GuardedFlow", flow.Step("a", step, options...))
-	require.NoError(t, records.CreateRun(t.Context(), g.store, records.Run{Flow: g.f.Name(), Run: "r", Root: "r", Plan: g.f.Plan(), WorkflowID: "w"}))
+	g.start()
+	return g
+}
+
+// start begins a run of the flow in the store.
+func (g *guarded) start() {
+	g.t.Helper()
+	require.NoError(g.t, records.CreateRun(g.t.Context(), g.store, records.Run{Flow: g.f.Name(), Run: "r", Root: "r", Plan: g.f.Plan(), WorkflowID: "w"}))
 	var suite testsuite.WorkflowTestSuite
 	g.env = suite.NewTestActivityEnvironment()
 	activities.New(g.store, activities.Options{Guard: g.guard, Now: g.clock, Random: func() float64 { return 0.5 }}, g.f).Register(g.env)
-	return g
 }
 
 func (g *guarded) clock() time.Time {
@@ -221,4 +231,72 @@ func TestRetryAfterOutlivesTheWorker(t *testing.T) {
 	res, err = g.attempt(1)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, res.Again.Wait, 50*time.Second)
+}
+
+// gets counts what is read from a store, by the folder of a run's records.
+type gets struct {
+	*mem.Driver
+	attempts atomic.Int32
+}
+
+func (d *gets) Get(ctx context.Context, key string, offset int64) (io.ReadCloser, error) {
+	if strings.Contains(key, "/attempts/") {
+		d.attempts.Add(1)
+	}
+	return d.Driver.Get(ctx, key, offset)
+}
+
+func refusedEntry(n, code int) records.Attempt {
+	return records.Attempt{Attempt: n, Outcome: records.Deferred, Failure: &policies.Failure{Class: policies.Transient, Type: guard.RefusedType, Attempt: n, CodeFailures: code}}
+}
+
+// What is refused costs its ledger entry, and no more: no load, no log. And it is refused less and less often.
+func TestRefusalsAreCheap(t *testing.T) {
+	t.Parallel()
+	short := brittle("model")
+	short.Breaker.Cooldown = 5 * time.Second
+	g := newGuarded(t, func(context.Context, *state) error { return nil }, short, policies.Retry{MaximumAttempts: 2, Jitter: policies.NoJitter})
+	g.breaks(short)
+	var waits []time.Duration
+	for n := range 7 {
+		res, err := g.attempt(n)
+		require.NoError(t, err)
+		waits = append(waits, res.Again.Wait)
+	}
+	s := time.Second
+	require.Equal(t, []time.Duration{5 * s, 10 * s, 20 * s, 40 * s, time.Minute, time.Minute, time.Minute}, waits)
+	var keys []string
+	for info, err := range g.store.List(t.Context(), "") {
+		require.NoError(t, err)
+		if !strings.Contains(info.Key, "/attempts/") {
+			keys = append(keys, info.Key)
+		}
+	}
+	require.Len(t, keys, 1, "the run's record")
+}
+
+// An attempt after hundreds of refusals reads the last of them, and knows how many attempts failed before.
+func TestLongLedger(t *testing.T) {
+	t.Parallel()
+	driver := &gets{Driver: mem.New()}
+	g := newGuarded(t, func(context.Context, *state) error { return errors.New("a failure") }, policies.Retry{MaximumAttempts: 3, Lost: 1})
+	g.store = artifacts.New(driver, artifacts.Options{})
+	g.start()
+	g.put(records.Attempt{Attempt: 1, Outcome: records.Failed, CountsAsCodeFailure: true, Failure: &policies.Failure{Attempt: 1, CodeFailures: 1}})
+	for n := 2; n <= 290; n++ {
+		g.put(refusedEntry(n, 1))
+	}
+	_, err := g.attempt(299) // nine left no trace
+	require.Equal(t, policies.Lost, policies.FailureOf(err).Class)
+	g.put(refusedEntry(300, 1))
+	for n := 291; n < 300; n++ {
+		g.put(refusedEntry(n, 1))
+	}
+	driver.attempts.Store(0)
+	_, err = g.attempt(300)
+	require.Equal(t, 2, policies.FailureOf(err).CodeFailures)
+	require.Less(t, driver.attempts.Load(), int32(100))
+	_, err = g.attempt(301)
+	require.Equal(t, 3, policies.FailureOf(err).CodeFailures)
+	require.True(t, g.ledger()[301].Final)
 }

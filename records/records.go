@@ -355,10 +355,18 @@ func PutAttempt(ctx context.Context, s *artifacts.Store, flowName, run, step str
 
 // Attempts reads a task's ledger, oldest first.
 func Attempts(ctx context.Context, s *artifacts.Store, flowName, run, step string, x flow.Index) ([]Attempt, error) {
+	return AttemptsFrom(ctx, s, flowName, run, step, x, 1)
+}
+
+// AttemptsFrom reads a task's ledger from the attempt with the given number on, oldest first.
+func AttemptsFrom(ctx context.Context, s *artifacts.Store, flowName, run, step string, x flow.Index, first int) ([]Attempt, error) {
 	var all []Attempt
 	for info, err := range s.List(ctx, AttemptsPrefix(flowName, run, step, x)) {
 		if err != nil {
 			return nil, err
+		}
+		if n, ok := attemptNumber(info.Key); ok && n < first {
+			continue
 		}
 		var a Attempt
 		err := load(ctx, s, info.Key, &a)
