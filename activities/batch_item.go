@@ -150,8 +150,9 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	b.log.redactor.failure(failure)
 	if d, ok := t.spec.Defers(failure, err, def.RetryIf, failed); ok {
 		// The items after it would fare no better: the whole batch waits, and then this item goes first.
-		b.log.logger.Warn("the batch has to wait", "task", task, "wait", d.For, "reason", d.Reason, "error", failure.Message)
-		return nil, &laterError{d.For}
+		wait := t.spread(d.For)
+		b.log.logger.Warn("the batch has to wait", "task", task, "wait", wait, "reason", d.Reason, "error", failure.Message)
+		return nil, &laterError{wait}
 	}
 	f := failure
 	f.Flow, f.Run, f.Step, f.Task = b.in.Flow, b.in.Run, n.Name, task

@@ -213,7 +213,7 @@ func (t *attempt) again(f *policies.Failure, err error, code int) *Again {
 		if f.Type == guard.RefusedType {
 			d.For = t.refusedAgain(d.For)
 		}
-		return &Again{Attempt: t.number, Wait: d.For, Deferred: true, Rung: t.in.Rung, Reason: d.Reason, Failure: &brief}
+		return &Again{Attempt: t.number, Wait: t.spread(d.For), Deferred: true, Rung: t.in.Rung, Reason: d.Reason, Failure: &brief}
 	}
 	if t.spec.Climb(f, t.in.Rung) {
 		return &Again{
@@ -222,6 +222,15 @@ func (t *attempt) again(f *policies.Failure, err error, code int) *Again {
 		}
 	}
 	return nil
+}
+
+// spread adds up to a tenth to the wait of a deferral, unless the step wants no jitter: thousands of runs may have been told the same
+// number.
+func (t *attempt) spread(wait time.Duration) time.Duration {
+	if t.spec.Jitter == policies.NoJitter {
+		return wait
+	}
+	return wait + time.Duration(t.options.Random()*float64(wait)/10)
 }
 
 // mostRefused is the longest wait that repeated refusals grow to.

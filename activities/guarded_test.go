@@ -156,7 +156,7 @@ func TestRefusedCallIsNoGoodCall(t *testing.T) {
 	g.breaks(brittle("model"))
 	res, err := g.attempt(0)
 	require.NoError(t, err)
-	require.Equal(t, time.Minute, res.Again.Wait)
+	require.NotNil(t, res.Again)
 	require.True(t, g.open(brittle("db")), "nobody has called it")
 }
 
@@ -299,4 +299,18 @@ func TestLongLedger(t *testing.T) {
 	_, err = g.attempt(301)
 	require.Equal(t, 3, policies.FailureOf(err).CodeFailures)
 	require.True(t, g.ledger()[301].Final)
+}
+
+// Tasks that were told the same number do not all come back at once, and none of them before.
+func TestDeferralsAreSpread(t *testing.T) {
+	t.Parallel()
+	for jitter, want := range map[policies.Jitter]time.Duration{policies.FullJitter: 126 * time.Second, policies.NoJitter: 2 * time.Minute} {
+		g := newGuarded(t, func(context.Context, *state) error {
+			return policies.WithRetryAfter(errors.New("429"), 2*time.Minute)
+		}, policies.Retry{MaximumAttempts: 2, Jitter: jitter})
+		res, err := g.attempt(0) // half of what there is at most is drawn
+		require.NoError(t, err)
+		require.Equal(t, want, res.Again.Wait)
+		require.Equal(t, want, g.ledger()[0].Delay)
+	}
 }
