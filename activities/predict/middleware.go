@@ -28,8 +28,8 @@ type ServerOptions struct {
 	Lease time.Duration
 	// MaxRequest is the largest body of a request in bytes. Defaults to 1 MiB.
 	MaxRequest int64
-	// MaxResponse is the largest body of a response in bytes. Defaults to 4 MiB. A larger one cannot be kept: the caller gets, for
-	// this key, status 500 for ever.
+	// MaxResponse is the largest body of a response in bytes. Defaults to 4 MiB. A larger one cannot be kept: if it is final,
+	// the caller gets, for this key, status 500 for ever.
 	MaxResponse int64
 	// Scope says within what a key is unique, from the request's context, such as the caller's account. Defaults to one scope for
 	// all. Whoever knows a key of the same scope can read its response: put authentication in front.
@@ -149,7 +149,10 @@ func (s server) execute(ctx context.Context, w http.ResponseWriter, r *http.Requ
 	out := rec.stored()
 	if !final(out) {
 		s.release(ctx, h)
-		write(w, rec.live())
+		if !rec.large {
+			out = rec.live()
+		}
+		write(w, out)
 		return
 	}
 	first, err := h.commit(ctx, out)
@@ -246,7 +249,11 @@ func (r *recorder) stored() stored {
 		out.Header.Del(name)
 	}
 	out.Header.Del(ReplayedHeader)
-	if r.large {
+	if r.large && !final(out) { // the key is given back; what was held back of the body is not all of it
+		out.Body = problemBody(out.Status, "size", errLarge.Error())
+		out.Header.Set("Content-Type", problemType)
+		out.Header.Del("Content-Encoding")
+	} else if r.large {
 		// It was executed, and must not be again: this is its response. The header tells the client that asking again does not help.
 		out.Status, out.Body = http.StatusInternalServerError, problemBody(http.StatusInternalServerError, "size", errLarge.Error())
 		out.Header = http.Header{"Content-Type": {problemType}, ReplayedHeader: {"true"}}

@@ -392,3 +392,23 @@ func TestMiddlewareScope(t *testing.T) {
 	}
 	require.Equal(t, []string{"1", "2", "1", "2"}, []string{ask("x"), ask("y"), ask("x"), ask("y")})
 }
+
+// A refusal with a body that is too large to be kept is no end of its key.
+func TestMiddlewareLargeRefusalIsNotFinal(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int32
+	url := serve(t, guarded(memory(), predict.ServerOptions{MaxResponse: 10}, func(w http.ResponseWriter, r *http.Request) {
+		if calls.Add(1) == 1 {
+			w.Header().Set("Retry-After", "7")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, "more than ten bytes")
+			return
+		}
+		_, _ = io.WriteString(w, "done")
+	}))
+	first := post(t, url, "a", "x")
+	require.Equal(t, 503, first.status)
+	require.Equal(t, "size", first.problem)
+	require.Equal(t, "7", first.header.Get("Retry-After"))
+	require.Equal(t, "done", post(t, url, "a", "x").body)
+}
