@@ -21,6 +21,7 @@ type tried struct {
 	failure  *policies.Failure // of err
 	number   int
 	heading  heading
+	began    time.Time // when there was room
 	latency  time.Duration
 	refused  bool // by the guard: nothing was sent
 	unsent   bool // for want of budget
@@ -46,6 +47,7 @@ func (c *Client) attempt(ctx context.Context, h heading, n int, retry bool, left
 		return fail(err)
 	}
 	defer leave()
+	t.began = time.Now()
 	permit, err := c.begin(ctx, retry)
 	if err != nil {
 		t.refused = true

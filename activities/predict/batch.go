@@ -43,7 +43,7 @@ type Report struct {
 	// Restored is how many had their result from an earlier attempt of the task; they are among Succeeded.
 	Restored  int
 	Succeeded int
-	// Failed counts the others by class.
+	// Failed counts the others by class, and with them the items whose key an item before them has for another request.
 	Failed map[policies.Class]int
 	// Deferred is how many were not finished, because the service asked for a long wait or was out of reach.
 	Deferred int
@@ -135,7 +135,7 @@ type entry struct {
 	p        payload
 	sent     int       // how often
 	attempts int       // those of them that count
-	first    time.Time // when it was sent for the first time
+	first    time.Time // when there was room to send it for the first time
 	ready    time.Time // when it may be sent
 	finished bool
 	last     error
@@ -291,11 +291,8 @@ func (b *batch) linger() time.Duration {
 
 // send sends some entries in one request.
 func (b *batch) send(ctx context.Context, group []*entry) {
-	n, now := 1, time.Now()
+	n := 1
 	for _, e := range group {
-		if e.first.IsZero() {
-			e.first = now
-		}
 		n = max(n, e.attempts+1)
 	}
 	b.running++
@@ -327,6 +324,14 @@ func (e *entry) allow(ctx context.Context, c *Client) error {
 	return nil
 }
 
+// left is what is left of an entry's patience.
+func (e *entry) left(patience time.Duration) time.Duration {
+	if e.first.IsZero() {
+		return patience
+	}
+	return patience - time.Since(e.first)
+}
+
 // unsent is how an attempt went that was not made.
 func (e *entry) unsent(err error) tried {
 	return tried{
@@ -342,6 +347,9 @@ func (b *batch) settle(ctx context.Context, sent []tried) {
 	for i := range sent {
 		t := &sent[i]
 		e := t.entry
+		if e.first.IsZero() {
+			e.first = t.began
+		}
 		if !t.refused && !t.unsent {
 			e.sent++
 			b.report.Attempts++
@@ -352,7 +360,7 @@ func (b *batch) settle(ctx context.Context, sent []tried) {
 				e.attempts++
 			}
 		}
-		next := b.client.next(ctx, t, max(e.attempts, 1), b.client.o.Patience-time.Since(e.first))
+		next := b.client.next(ctx, t, max(e.attempts, 1), e.left(b.client.o.Patience))
 		if ctx.Err() == nil {
 			next = b.apart(t, next)
 		}

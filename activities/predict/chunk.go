@@ -71,6 +71,7 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 		return sent
 	}
 	defer leave()
+	began := time.Now()
 	var out chunkRequest
 	var under []*entry // way
 	var permits []permit
@@ -82,7 +83,7 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 		p, err := c.begin(ctx, e.sent > 0)
 		if err != nil {
 			t := e.unsent(err)
-			t.unsent, t.refused = false, true
+			t.unsent, t.refused, t.began = false, true, began
 			sent = append(sent, t)
 			continue
 		}
@@ -102,7 +103,7 @@ func sendChunk(ctx context.Context, c *Client, group []*entry, n int, newResp fu
 			answers[r.Key] = r
 		}
 		for i, e := range under {
-			t := tried{entry: e, number: e.attempts + 1, heading: heading{e.key, e.request}, failure: f}
+			t := tried{entry: e, number: e.attempts + 1, heading: heading{e.key, e.request}, failure: f, began: began}
 			if r, ok := answers[e.key]; ok {
 				t.status, t.replayed, t.resp = strconv.Itoa(r.Status), r.Replayed, newResp()
 				t.body = r.Response
@@ -237,6 +238,7 @@ func answerItem(one http.Handler, whole *http.Request, item chunkItem) (out chun
 		r.Header.Set(RequestHeader, item.ID)
 	}
 	r.Header.Del("Content-Length")
+	r.Header.Del("Accept-Encoding") // the response is to be a part of another
 	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(item.Request)), int64(len(item.Request))
 	rec := &recorder{header: http.Header{}, limit: maxAnswer}
 	one.ServeHTTP(rec, r)

@@ -60,3 +60,18 @@ func TestChunksStayTogetherWhenAServiceIsDown(t *testing.T) {
 	require.Equal(t, map[policies.Class]int{policies.Transient: 30}, out.Report.Failed)
 	require.Less(t, out.Report.Requests, 12)
 }
+
+// An item's response is a part of the whole one, whatever the client takes and the handler could do.
+func TestChunkItemsAreNotCompressed(t *testing.T) {
+	t.Parallel()
+	h := predict.BatchHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Accept-Encoding") != "" {
+			_, _ = io.WriteString(w, "compressed")
+			return
+		}
+		double(w, r)
+	}), predict.BatchHandlerOptions{})
+	out, err := predict.Batch[question, reaction](inTask(t, &notes{}), newClient(t, serve(t, h), predict.Options{Retry: quick(1)}), questions(2), predict.BatchOptions{Chunk: 2})
+	require.NoError(t, err)
+	require.Equal(t, 2, out.Report.Succeeded)
+}

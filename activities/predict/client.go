@@ -25,7 +25,8 @@ type Options struct {
 	Retry policies.Retry
 	// Timeout is how long one attempt may take. Defaults to 10 s, or to Patience if that is shorter.
 	Timeout time.Duration
-	// Patience is how long a call may take, with all its attempts and waits. A service that asks for a longer wait, or for one
+	// Patience is how long a call may take from its first attempt on, with all its attempts and waits. How long it waits behind others
+	// for Rate and MaxParallel, only its context bounds. A service that asks for a longer wait, or for one
 	// longer than [policies.ParkAfter], parks the task: the call returns a deferral. No attempt begins with less than a tenth of
 	// Timeout left. It cannot be shorter than Timeout. Defaults to a minute, or to three times Timeout if that is longer.
 	Patience time.Duration
@@ -153,10 +154,19 @@ func Call[Req, Resp any](ctx context.Context, c *Client, operation string, req R
 // call makes attempts until one is decisive.
 func (c *Client) call(ctx context.Context, key string, p payload, newResp func() any) tried {
 	ctx, span := c.startCall(ctx, key)
-	started, id := time.Now(), newRequestID()
+	id := newRequestID()
+	var first time.Time // the wait for room, behind other calls, takes no patience
+	left := func() time.Duration {
+		if first.IsZero() {
+			return c.o.Patience
+		}
+		return c.o.Patience - time.Since(first)
+	}
 	for n, sent := 1, false; ; {
-		left := func() time.Duration { return c.o.Patience - time.Since(started) }
 		t := c.attempt(ctx, heading{key, id}, n, sent, left(), p, newResp)
+		if first.IsZero() {
+			first = t.began
+		}
 		next := c.allow(ctx, &t, c.next(ctx, &t, n, left()))
 		t.log(ctx, c, next)
 		if !next.again {

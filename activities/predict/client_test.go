@@ -444,3 +444,18 @@ func TestPatienceFitsTimeout(t *testing.T) {
 	_, err := predict.New(predict.HTTP("http://127.0.0.1:1", predict.HTTPOptions{}), predict.Options{Timeout: time.Minute, Patience: time.Second})
 	require.ErrorContains(t, err, "raise Patience")
 }
+
+// The wait behind other calls does not use up a call's patience: what fails then is tried again.
+func TestWaitForRoomTakesNoPatience(t *testing.T) {
+	t.Parallel()
+	goOn, begun := make(chan struct{}), make(chan struct{})
+	c := newClient(t, serve(t, &scripted{script: []http.HandlerFunc{
+		func(w http.ResponseWriter, r *http.Request) { close(begun); <-goOn; double(w, r) }, code(503),
+	}}), predict.Options{MaxParallel: 1, Timeout: 2 * time.Second, Patience: 2 * time.Second, Retry: quick(2)})
+	go func() { _, _ = ask(t.Context(), c, 1) }()
+	<-begun
+	time.AfterFunc(1900*time.Millisecond, func() { close(goOn) })
+	got, err := ask(t.Context(), c, 2)
+	require.NoError(t, err)
+	require.Equal(t, 4, got)
+}
