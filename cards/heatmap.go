@@ -225,7 +225,11 @@ func figure(v float64) string {
 	if v == math.Trunc(v) && math.Abs(v) < 1e9 {
 		return grouped(fmt.Sprint(int64(v)))
 	}
-	return number4(v)
+	text := number4(v)
+	if strings.Contains(text, ".") && !strings.Contains(text, "e") {
+		text = strings.TrimRight(text, "0") // there is little room in a cell
+	}
+	return text
 }
 
 // cells says that the plot is a heat map.

@@ -73,6 +73,10 @@ var (
 // checkSafe parses a card as a browser does and refuses whatever the card itself would not write.
 func checkSafe(t *testing.T, page string) {
 	t.Helper()
+	const known = "(one of the card's own scripts)" // which are long
+	for _, s := range vegaScripts() {
+		page = strings.Replace(page, "<script>"+s+"</script>", "<script>"+known+"</script>", 1)
+	}
 	doc, err := html.Parse(strings.NewReader(page))
 	require.NoError(t, err)
 	count := map[string]int{}
@@ -86,7 +90,7 @@ func checkSafe(t *testing.T, page string) {
 			case "style":
 				require.Equal(t, styleSheet, n.Data)
 			case "script":
-				require.Contains(t, vegaScripts(), n.Data)
+				require.Equal(t, known, n.Data)
 			}
 		case html.ElementNode:
 			count[n.Data]++

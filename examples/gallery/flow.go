@@ -86,14 +86,14 @@ func show(ctx context.Context, s *State) error {
 		cards.Markdown("Every component on **one** card. This one is `cards.Markdown`."),
 		cards.ValueBox{Label: "Last loss", Value: last},
 		cards.ValueBox{Label: "Epochs", Value: len(s.Loss)},
-		cards.Plot{Title: "Correlations", Layers: []cards.Layer{cards.HeatMap{Name: "r", Values: correlations, Diverging: true}}},
-		cards.Plot{Title: "Losses", XLabel: "loss", YLabel: "epochs", Layers: []cards.Layer{cards.Histogram{Values: s.Loss}, cards.AtX("goal", 0.2)}},
 		cards.VegaLite{Title: "Loss by epoch", Spec: map[string]any{
 			"data": map[string]any{"values": points}, "height": 180, "mark": map[string]any{"type": "area", "tooltip": true, "opacity": 0.7},
 			"encoding": map[string]any{
 				"x": map[string]any{"field": "epoch", "type": "quantitative"}, "y": map[string]any{"field": "loss", "type": "quantitative"},
 			},
 		}},
+		cards.Plot{Title: "Correlations", Layers: []cards.Layer{cards.HeatMap{Name: "r", Values: correlations, Diverging: true}}},
+		cards.Plot{Title: "Losses", XLabel: "loss", YLabel: "epochs", Layers: []cards.Layer{cards.Histogram{Values: s.Loss}, cards.AtX("goal", 0.2)}},
 		cards.Timeline{Title: "Stages", Spans: s.Stages},
 		cards.Table{Caption: "Splits", Columns: []string{"split", "rows"}, Rows: [][]any{{"training", 16000}, {"held out", 4000}}},
 		cards.Image{Alt: "a gradient from blue to pink", Caption: "A picture", Picture: picture},
