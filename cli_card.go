@@ -123,7 +123,7 @@ func (c *command) runCard(ctx context.Context, t target, names []string, output 
 		return c.printJSON([]cardDocument{{Pathspec: spec, Name: what}})
 	}
 	var page bytes.Buffer
-	o := report.Options{Command: c.hint}
+	o := report.Options{Command: c.hint, WebUI: c.embeddedUI(ctx)}
 	var err error
 	if t.foreach != nil {
 		err = report.Foreach(ctx, &page, t.foreach, o)
@@ -134,6 +134,19 @@ func (c *command) runCard(ctx context.Context, t target, names []string, output 
 		return err
 	}
 	return c.writeCard(ctx, spec+"/"+what, page.Bytes(), output, open)
+}
+
+// embeddedUI is the address of the embedded server's Web UI, "" if that server does not run or another one is used.
+func (c *command) embeddedUI(ctx context.Context) string {
+	if _, configured, err := c.temporalOptions(); err != nil || configured || c.app.Dev == nil {
+		return ""
+	}
+	dev, err := c.app.Dev(ctx, DevOptions{Dir: c.set.stateDir, Existing: true, Logger: c.logger()})
+	if err != nil {
+		return "" // nothing runs, and the page needs nothing that does
+	}
+	defer dev.Stop()
+	return dev.WebUI
 }
 
 // writeCard writes a card that has a name to the file that was asked for, and shows it if that was asked for.
