@@ -45,7 +45,7 @@ func TestArtifactsAreListedAndLargeOnesAreNotRead(t *testing.T) {
 	page := s.page("/runs/" + flowName + "/" + completed + "/tasks/load/artifacts")
 	require.Contains(t, page, html.EscapeString("auc"))
 	require.Contains(t, page, "file page.html")
-	require.Contains(t, page, `aria-label="download Large"`)
+	require.Contains(t, page, `aria-label="JSON of Large"`)
 	require.Contains(t, s.page("/runs/"+flowName+"/"+open+"/tasks/load/artifacts"), "only a finished one")
 }
 

@@ -69,7 +69,7 @@ func TestFromFlowsToAnArtifact(t *testing.T) {
 	b.Do(chromedp.SetValue(chromedp.CSS("#tags"), "other"))
 	follow(".filters button")
 	require.Contains(t, b.Text(), "No run matches")
-	b.Do(chromedp.NavigateBack(), chromedp.WaitReady(chromedp.CSS("tbody th a")))
+	b.Show("/runs/" + flowName)
 	follow("tbody th a")
 	look("run", base, "completed", "quietly", "nightly")
 	follow(fmt.Sprintf("a[href='%s/tasks/load']", base))
