@@ -142,6 +142,21 @@ func TestBranches(t *testing.T) {
 	require.Empty(t, resumedBranch("", "bob"))
 }
 
+// TestResumesStayInTheProject plans a resume of a run of a project.
+func TestResumesStayInTheProject(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	s.start("of-fraud", at("17:00:00.000"), func(r *records.Run) { r.Project, r.Branch, r.Tags = "fraud", "prod", []string{"nightly"} })
+	s.end("of-fraud", records.End{Status: records.StatusFailed, Ended: at("17:00:01.000")})
+	c := &Client{store: s.store, reader: runs.New(s.store, nil)}
+	p, err := c.PlanResume(t.Context(), s.flow, ResumeOptions{Origin: "of-fraud"})
+	require.NoError(t, err)
+	doc, _ := p.Start()
+	require.Equal(t, "fraud", doc.Project)
+	require.Equal(t, "prod", doc.Branch)
+	require.Empty(t, doc.Tags, "tags are of a run's own")
+}
+
 func TestTagsToSearchByFit(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, searchTags(nil))
