@@ -192,8 +192,8 @@ func (l *logReader) find(ctx context.Context) (err error) {
 	return nil
 }
 
-// files finds the logs of a group, those that are to be read and, of steps with many tasks, the rest.
-func (l *logReader) files(ctx context.Context, group []string) (read, rest []runs.LogFile, err error) {
+// files finds the logs of a group, those that are to be read and, of steps with many tasks, the rest, as far as limit says.
+func (l *logReader) files(ctx context.Context, group []string, limit int) (read, rest []runs.LogFile, err error) {
 	if l.one != nil {
 		read, err = l.one.LogFiles(ctx)
 		return l.wanted(read), nil, err
@@ -201,11 +201,11 @@ func (l *logReader) files(ctx context.Context, group []string) (read, rest []run
 	tasks := map[string]int{} // of a step
 	last := ""
 	for _, name := range group {
-		files, err := l.run.LogFiles(ctx, name)
+		files, err := l.run.LogFiles(ctx, name, limit)
 		if err != nil {
 			return nil, nil, err
 		}
-		for _, f := range l.wanted(files) {
+		for _, f := range files {
 			if task := f.Task(); task != last {
 				last = task
 				tasks[f.Step]++
@@ -220,7 +220,7 @@ func (l *logReader) files(ctx context.Context, group []string) (read, rest []run
 			read = append(read, f)
 		}
 	}
-	return read, rest, nil
+	return l.wanted(read), l.wanted(rest), nil
 }
 
 func (l *logReader) wanted(files []runs.LogFile) []runs.LogFile {
@@ -233,7 +233,7 @@ func (l *logReader) wanted(files []runs.LogFile) []runs.LogFile {
 // now prints what there is, group by group.
 func (l *logReader) now(ctx context.Context) error {
 	return l.each(func(group []string) error {
-		read, _, err := l.files(ctx, group)
+		read, _, err := l.files(ctx, group, l.limit)
 		if err != nil {
 			return err
 		}

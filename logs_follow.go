@@ -53,7 +53,7 @@ func (l *logReader) follow(ctx context.Context) error {
 	f := &logFollower{logReader: l, logs: map[string]*followed{}}
 	began := time.Now()
 	err := l.each(func(group []string) error {
-		read, rest, err := l.files(ctx, group)
+		read, rest, err := l.files(ctx, group, 0)
 		if err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func (f *logFollower) look(ctx context.Context, all bool) error {
 	var grown []*followed
 	if all || now.Sub(f.listed) >= max(followEvery, listShare*f.took) {
 		err := f.each(func(group []string) error {
-			read, rest, err := f.files(ctx, group)
+			read, rest, err := f.files(ctx, group, 0)
 			for _, file := range append(read, rest...) {
 				l := f.logs[file.Key]
 				if l == nil {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/records"
@@ -121,8 +123,9 @@ func (t *Task) LogFiles(ctx context.Context) ([]LogFile, error) {
 }
 
 // LogFiles finds the logs of a step, or of all steps in a foreach: by task, then by attempt. The log of a task is taken from the run
-// of the lineage that is nearest. A name that is not in the plan is [ErrNotFound].
-func (r *Run) LogFiles(ctx context.Context, name string) ([]LogFile, error) {
+// of the lineage that is nearest. A name that is not in the plan is [ErrNotFound]. With a limit, the logs of the first tasks of each
+// step are found, that many and one more if there are more, without looking at the others. A limit of 0 is none.
+func (r *Run) LogFiles(ctx context.Context, name string, limit int) ([]LogFile, error) {
 	shape := r.graph().shapes[name]
 	if _, isStep := r.Plan.Step(name); shape != nil && shape.Kind == flow.KindForeach && !isStep {
 		var all []LogFile
@@ -130,7 +133,7 @@ func (r *Run) LogFiles(ctx context.Context, name string) ([]LogFile, error) {
 			if n == shape.join {
 				continue
 			}
-			files, err := r.logFiles(ctx, n)
+			files, err := r.logFiles(ctx, n, limit)
 			if err != nil {
 				return nil, err
 			}
@@ -142,7 +145,7 @@ func (r *Run) LogFiles(ctx context.Context, name string) ([]LogFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.logFiles(ctx, p)
+	return r.logFiles(ctx, p, limit)
 }
 
 // LogGroups names what has logs, for LogFiles. What a group logs was logged, as a rule, before what the next one logs: they are the
@@ -187,7 +190,7 @@ func (p *place) logged() []*place {
 func (p *place) batches() bool { return p.Kind == flow.KindForeach && p.Fan != nil && p.Fan.Batch > 1 }
 
 // logFiles finds the logs of a step, or of the batches of a foreach.
-func (r *Run) logFiles(ctx context.Context, p *place) ([]LogFile, error) {
+func (r *Run) logFiles(ctx context.Context, p *place, limit int) ([]LogFile, error) {
 	name, first, batched := p.Name, p, p.batches() && p.batch() == nil
 	var mine func(*LogFile) func(string) bool
 	switch f := p.batch(); {
@@ -207,7 +210,7 @@ func (r *Run) logFiles(ctx context.Context, p *place) ([]LogFile, error) {
 		if err != nil {
 			return nil, err
 		}
-		files, err := r.listLogs(ctx, owner, name, records.StepLogsPrefix(r.Flow, owner, name))
+		files, err := r.stepLogs(ctx, owner, name, limit)
 		if err != nil {
 			return nil, err
 		}
@@ -229,6 +232,30 @@ func (r *Run) logFiles(ctx context.Context, p *place) ([]LogFile, error) {
 	}
 	sortLogs(all)
 	return all, nil
+}
+
+// stepLogs lists the logs of a step that a run has. With a limit, those of its first tasks.
+func (r *Run) stepLogs(ctx context.Context, owner, step string, limit int) ([]LogFile, error) {
+	if limit == 0 {
+		return r.listLogs(ctx, owner, step, records.StepLogsPrefix(r.Flow, owner, step))
+	}
+	at, err := records.LoggedIndexes(ctx, r.reader.store, r.Flow, owner, step)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(at, func(a, b flow.Index) int { return slices.Compare(a, b) })
+	at = at[:min(len(at), limit+1)]
+	parts := make([][]LogFile, len(at))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(parallelReads)
+	for i, x := range at {
+		g.Go(func() (err error) {
+			parts[i], err = r.listLogs(ctx, owner, step, records.LogsPrefix(r.Flow, owner, step, x))
+			return err
+		})
+	}
+	err = g.Wait()
+	return slices.Concat(parts...), err
 }
 
 // listLogs lists the logs below a prefix that is of a step or of one of its tasks.
