@@ -91,9 +91,11 @@ type Again struct {
 	// Wait is how long to wait, in nanoseconds.
 	Wait time.Duration `json:"wait,omitempty"`
 	// Deferred says that it waits for something to come back. Otherwise it goes on with Rung.
-	Deferred bool   `json:"deferred,omitempty"`
-	Rung     int    `json:"rung,omitempty"`
-	Reason   string `json:"reason"`
+	Deferred bool `json:"deferred,omitempty"`
+	// Alone says that others need not wait with it.
+	Alone  bool   `json:"alone,omitempty"`
+	Rung   int    `json:"rung,omitempty"`
+	Reason string `json:"reason"`
 	// Failure is what the attempt ended with.
 	Failure *policies.Failure `json:"failure,omitempty"`
 }

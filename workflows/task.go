@@ -190,7 +190,7 @@ func (t *task) activity(ctx workflow.Context, tried *records.Tried) (activities.
 // again prepares the task's next activity. It returns a failure if there is no time for one.
 func (t *task) again(ctx workflow.Context, a *activities.Again, tried *records.Tried) (*policies.Failure, error) {
 	tried.Attempt, tried.Rung = a.Attempt, a.Rung
-	if a.Deferred { // also when this task has no time to wait: others may
+	if a.Deferred && !a.Alone { // also when this task has no time to wait: others may
 		t.gate(t.n).close(ctx, cmp.Or(a.Wait, time.Second))
 	}
 	total := t.n.Policy.Timeout.Total
@@ -204,7 +204,15 @@ func (t *task) again(ctx workflow.Context, a *activities.Again, tried *records.T
 	}
 	t.show(ctx, t.name, fmt.Sprintf("waits %s: %s", a.Wait.Round(time.Millisecond), a.Reason))
 	t.leave() // the place of one that can work
-	return nil, t.stop(ctx, t.s)
+	if !a.Alone {
+		return nil, t.stop(ctx, t.s)
+	}
+	var stopped error
+	_, err := workflow.AwaitWithTimeout(ctx, a.Wait, func() bool {
+		stopped = t.stop(ctx, t.s)
+		return stopped != nil
+	})
+	return nil, cmp.Or(stopped, err)
 }
 
 // late is the failure of a task whose Timeout.Total is too short, with the failure before it if there is one. As of those that the
