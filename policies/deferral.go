@@ -10,8 +10,9 @@ import (
 type Deferral struct {
 	// For is how long to wait, counted from when the error was made. Zero and negative values mean a second.
 	For time.Duration
-	// Dependency is the name of the service, "" if the task's step stands for it. Tasks of a workflow that wait for the same one
-	// are held back together: when the time has come, one goes first.
+	// Dependency is the name of the service, "" if it has none. Those who are held back meanwhile are the other tasks of the
+	// step, or of all steps that name the same [Dependency] as an option, whatever the name is here: when the time has come,
+	// one goes first.
 	Dependency string
 	// Reason says why, for people: "the breaker of \"model\" is open".
 	Reason string
