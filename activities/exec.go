@@ -86,11 +86,20 @@ func (p *program) run(ctx context.Context) outcome {
 	case exit.Memory == 0 && stoppedWith(activity.GetWorkerStopChannel(ctx), exit):
 		o.err = errStopped()
 	case exit.Code != 0 || exit.Memory > 0:
-		o.err = exitFailure(p.name, exit, command.Memory, process.Stderr.Tail(crashBytes), p.c.ExitClass)
+		o.err = p.failed(exit, command.Memory, process.Stderr.Tail(crashBytes))
 	default:
 		o.err = p.fetch()
 	}
 	return o
+}
+
+// failed is the failure of the program's end. What the author has said of an exit code counts more than what was printed.
+func (p *program) failed(e isolate.Exit, limit int64, stderr string) *policies.Failure {
+	f := exitFailure(p.name, e, limit, stderr, p.c.ExitClass)
+	if class, ok := p.c.ExitCodes[e.Code]; ok && e.Signal == 0 && e.Memory == 0 {
+		f.Class = class
+	}
+	return f
 }
 
 // await waits for a program. When the context ends first it is asked to stop, and killed after a grace.
@@ -131,6 +140,14 @@ func (p *program) workDir() (string, error) {
 	if p.c.Files != nil {
 		if err := os.CopyFS(dir, p.c.Files); err != nil {
 			return "", fmt.Errorf("copy the program's files: %w", err)
+		}
+		if own := p.c.Args[0]; strings.Contains(own, "/") && filepath.IsLocal(own) { // files from an embed.FS may not be executed
+			own = filepath.Join(dir, own)
+			if st, err := os.Lstat(own); err == nil && st.Mode().IsRegular() {
+				if err := os.Chmod(own, st.Mode().Perm()|0o100); err != nil {
+					return "", err
+				}
+			}
 		}
 	}
 	return dir, nil

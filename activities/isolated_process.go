@@ -210,6 +210,9 @@ func (c *child) ended(ctx context.Context, e isolate.Exit) error {
 	case <-c.hello:
 	default:
 		f.Type, f.Class = StartErrorType, policies.Permanent
+		if e.Killed || e.Signal == syscall.SIGKILL { // it was too slow, on a busy machine, or somebody has killed it: the program may be fine
+			f.Class = policies.Transient
+		}
 		f.Message = "the process of the step did not get to its main function: " + f.Message
 		return f
 	}
