@@ -90,6 +90,24 @@ func TestRunTellsWhatFailedFirstAndWhatCameOfIt(t *testing.T) {
 	lacks(t, page, "<a href=\"/")
 }
 
+func TestRunThatCompletedTellsWhatItOvercame(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, grid(flow.Fan{Tolerate: flow.Count(1)}))
+	l.start("r1", nil)
+	l.did("r1", "load", nil, 0, 1, func(r *records.Task) {
+		r.Outcome, r.Failure = records.Caught, failure(policies.Invalid, "load", nil, "no such bucket", 1)
+	})
+	l.did("r1", "merge", nil, 1, 2, ahead(2))
+	l.did("r1", "fit", flow.Index{0}, 2, 3)
+	l.tried("r1", "fit", flow.Index{1}, records.Attempt{Attempt: 1, Outcome: records.Failed, Started: after(2), Ended: after(3), Final: true,
+		Failure: failure(policies.Invalid, "fit", flow.Index{1}, "bad row", 3), CountsAsCodeFailure: true})
+	l.did("r1", "best", nil, 3, 4)
+	l.over("r1", records.End{Status: records.StatusCompleted, Ended: after(5)})
+	has(t, l.runPage("r1", report.Options{Link: links}), "Failures that did not stop it", "no such bucket",
+		`<b><a href="/GridFlow/r1///grid">fit</a></b> <span class="quiet">1 failed, which was tolerated</span>`)
+	lacks(t, l.runPage("r1", report.Options{}), "What failed first")
+}
+
 func TestForeachShowsEachItemAndWhySomeFailed(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, grid(flow.Fan{}))

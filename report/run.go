@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stepwell-flows/stepwell/cards"
+	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
@@ -31,6 +32,7 @@ type runView struct {
 	Failure    *failureView
 	Cascade    []link // what came of it, and what never started
 	Never      []link
+	Overcome   []overcomeView
 	Next       []link // what to type: the purpose, and the command in place of an address
 	Graph      template.HTML
 	Outline    []outlineLine
@@ -45,6 +47,12 @@ type pausedView struct {
 	Task    link
 	Message string
 	Next    []link
+}
+
+// overcomeView is what failed in a step and did not stop the run.
+type overcomeView struct {
+	Step          link
+	What, Message string
 }
 
 type slowView struct {
@@ -89,6 +97,7 @@ func Run(ctx context.Context, w io.Writer, run *runs.Run, o Options) error {
 		v.Failure = p.failure(run.Failure)
 		v.Cascade, v.Never = p.cascade(steps)
 	}
+	v.Overcome = p.overcome(steps)
 	v.Next = p.next()
 	v.Graph, v.Outline = p.graph(steps)
 	v.Slowest = p.slowest(all)
@@ -217,6 +226,36 @@ func (o places) cascade(steps []*runs.Step) (out, never []link) {
 		never = append(never[:some], link{Text: many(more, "more step")})
 	}
 	return out, never
+}
+
+// overcome lists the failures that were caught and, when the run has completed, tolerated.
+func (o places) overcome(steps []*runs.Step) []overcomeView {
+	var out []overcomeView
+	for _, s := range steps {
+		var what []string
+		if s.Caught > 0 && s.Task == nil {
+			what = append(what, grouped(s.Caught)+" caught")
+		} else if s.Caught > 0 {
+			what = append(what, "caught")
+		}
+		if s.Failed > 0 && o.run.Status == records.StatusCompleted {
+			what = append(what, grouped(s.Failed)+" failed, which was tolerated")
+		}
+		if len(what) == 0 || len(out) == manyTracks {
+			continue
+		}
+		v := overcomeView{Step: o.step(s), What: strings.Join(what, ", ")}
+		if t := s.Task; t != nil && t.Failure != nil {
+			v.Message = cards.Text(string(t.Failure.Class)+": "+t.Failure.Message, 500)
+		}
+		if n := len(s.Shapes); n > 0 && o.Link != nil {
+			if shape, ok := o.run.Plan.Shape(s.Shapes[n-1]); ok && shape.Kind == flow.KindForeach {
+				v.Step.URL = o.foreach(shape.Name).URL // where the reasons are
+			}
+		}
+		out = append(out, v)
+	}
+	return out
 }
 
 // next is what to type now.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stepwell-flows/stepwell/cards"
+	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 )
@@ -83,7 +84,7 @@ func (o places) track(v *timeline, m *measure) track {
 	s := m.step
 	t := track{Step: o.step(s), State: state(s.State), Took: took(m.took())}
 	for _, shape := range s.Shapes {
-		if n, ok := o.run.Plan.Shape(shape); ok && n.Kind == "foreach" {
+		if n, ok := o.run.Plan.Shape(shape); ok && n.Kind == flow.KindForeach {
 			t.In = append(t.In, o.foreach(shape))
 		} else {
 			t.In = append(t.In, link{Text: text(shape)})
