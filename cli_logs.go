@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -170,6 +171,7 @@ type logReader struct {
 	run    *runs.Run
 	task   string // "" for all of the run
 	one    *runs.Task
+	only   flow.Index // of a task that has logs, but nothing else yet
 	groups [][]string // names of what has logs, see runs.Run.LogGroups
 	filter logFilter
 	limit  int // of tasks of a step, 0 for none
@@ -185,10 +187,22 @@ func (l *logReader) find(ctx context.Context) (err error) {
 	}
 	step, x, err := flow.ParseTaskName(l.task)
 	if err != nil || x != nil {
-		l.one, err = l.run.Task(ctx, l.task)
+		if l.one, err = l.run.Task(ctx, l.task); errors.Is(err, runs.ErrNotFound) && x != nil {
+			return l.begun(ctx, step, x, err)
+		}
 		return err
 	}
 	l.groups = [][]string{{step}}
+	return nil
+}
+
+// begun looks for the logs of a task that is not known otherwise: it may be in its first attempt, and no server be there to say so.
+func (l *logReader) begun(ctx context.Context, step string, x flow.Index, unknown error) error {
+	files, err := l.run.LogFiles(ctx, step, 0)
+	if err != nil || !slices.ContainsFunc(files, func(f runs.LogFile) bool { return !f.Batch && f.Index.Equal(x) }) {
+		return unknown
+	}
+	l.one, l.only, l.limit, l.groups = nil, x, 0, [][]string{{step}}
 	return nil
 }
 
@@ -224,10 +238,9 @@ func (l *logReader) files(ctx context.Context, group []string, limit int) (read,
 }
 
 func (l *logReader) wanted(files []runs.LogFile) []runs.LogFile {
-	if l.filter.attempt == 0 {
-		return files
-	}
-	return slices.DeleteFunc(files, func(f runs.LogFile) bool { return f.Attempt != l.filter.attempt })
+	return slices.DeleteFunc(files, func(f runs.LogFile) bool {
+		return l.filter.attempt > 0 && f.Attempt != l.filter.attempt || l.only != nil && !f.Index.Equal(l.only)
+	})
 }
 
 // now prints what there is, group by group.

@@ -97,6 +97,8 @@ func TestFollowingIsInterrupted(t *testing.T) {
 		done <- App{Flows: []*flow.Flow{s.flow}}.Run(ctx, []string{"logs", "-f", "TrainFlow/" + id}, IO{Out: out, Err: out, Env: s.env})
 	}()
 	wait(t, out, "first")
+	require.Contains(t, s.run(t, "logs", "TrainFlow/"+id+"/fit[1]").out, "first", "nothing but its log tells of the task")
+	require.Equal(t, ExitNotFound, s.run(t, "logs", "TrainFlow/"+id+"/fit[2]").code)
 	cancel()
 	require.Equal(t, ExitInterrupted, <-done)
 }
