@@ -110,9 +110,9 @@ func Open(t testing.TB, base string) *Tab {
 
 // hear notes everything that an inert page never does: dialogs, errors, refused content, requests to elsewhere.
 func (b *Tab) hear(event any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	fault := func(format string, args ...any) {
-		b.mu.Lock()
-		defer b.mu.Unlock()
 		b.faults = append(b.faults, fmt.Sprintf(format, args...))
 	}
 	switch e := event.(type) {
@@ -157,10 +157,20 @@ func call[P, R any](b *Tab, c cdp.Command[P, R], params P) R {
 	return r
 }
 
+// At changes the base: the tab is told to show other pages.
+func (b *Tab) At(base string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.base = base
+}
+
 // Go goes to an address below the base.
 func (b *Tab) Go(path string) {
 	b.Helper()
-	b.Do(chromedp.Navigate(b.base + path))
+	b.mu.Lock()
+	base := b.base
+	b.mu.Unlock()
+	b.Do(chromedp.Navigate(base + path))
 }
 
 // Show goes to a page, as far as its main part.
