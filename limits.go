@@ -5,6 +5,7 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/workflows"
 )
 
@@ -13,9 +14,10 @@ import (
 type limitWorker struct {
 	worker.Worker
 	limits worker.Worker
+	guard  *guard.Registry
 }
 
-func withLimits(w worker.Worker, c client.Client, identity string) worker.Worker {
+func withLimits(w worker.Worker, c client.Client, identity string, g *guard.Registry) worker.Worker {
 	limits := worker.New(c, activities.LimitQueue, worker.Options{
 		Identity: identity,
 		// Two are the least that the SDK takes: one for workflows that are in the cache, one for the others.
@@ -26,7 +28,7 @@ func withLimits(w worker.Worker, c client.Client, identity string) worker.Worker
 	workflows.RegisterLimit(limits)
 	workflows.RegisterDependency(limits)
 	activities.RegisterLimit(limits)
-	return limitWorker{w, limits}
+	return limitWorker{w, limits, g}
 }
 
 // Start starts both, or neither.
@@ -46,6 +48,7 @@ func (w limitWorker) Run(interrupt <-chan any) error {
 	if err := w.limits.Start(); err != nil {
 		return err
 	}
+	defer w.guard.Close()
 	defer w.limits.Stop()
 	return w.Worker.Run(interrupt)
 }
@@ -54,4 +57,5 @@ func (w limitWorker) Run(interrupt <-chan any) error {
 func (w limitWorker) Stop() {
 	w.Worker.Stop()
 	w.limits.Stop()
+	w.guard.Close()
 }

@@ -73,14 +73,15 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 	for _, f := range flows {
 		workflows.Register(w, f.Name())
 	}
+	g := guard.New(guard.Options{Sharer: activities.NewSharer(c), Worker: identity})
 	a := activities.New(store, activities.Options{
 		Worker: identity, Drain: o.Drain, Log: o.Log, Classify: o.Classify, Redact: o.Redact,
-		Guard: guard.New(guard.Options{Sharer: activities.NewSharer(c), Worker: identity}),
+		Guard: g,
 	}, flows...)
 	a.Register(w)
 	a.Prepare()
 	w.RegisterDynamicActivity(a.Unknown, activity.DynamicRegisterOptions{})
-	return withLimits(w, c, identity), nil
+	return withLimits(w, c, identity, g), nil
 }
 
 // DefaultSlots is how many steps a worker runs at the same time unless its options say otherwise.

@@ -57,6 +57,7 @@ type Registry struct {
 	options Options
 	// reports counts the reports about all dependencies: one that was forgotten and is used again goes on from there.
 	reports atomic.Int64
+	closed  atomic.Bool
 
 	mu   sync.Mutex
 	all  map[string]*Dependency
@@ -109,6 +110,9 @@ func From(ctx context.Context) *Registry {
 	}
 	return local
 }
+
+// Close ends the reports. What was not told yet is lost. The registry can still be used, and goes by what itself has seen.
+func (r *Registry) Close() { r.closed.Store(true) }
 
 // Dependency returns the guard of a service. Where settings differ, those that were given last hold; a part that they do not have
 // stays as it is. With nothing but a name it is nil, which lets everything through.

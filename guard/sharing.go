@@ -32,8 +32,9 @@ type sharing struct {
 	urgent  bool
 	flight  *flight
 	timer   *time.Timer
-	number  int // of the last report that was made; one that is made again has a new number
-	replied int // of the last that was answered
+	due     time.Time // when it sends
+	number  int       // of the last report that was made; one that is made again has a new number
+	replied int       // of the last that was answered
 
 	moves      int     // how often the breaker opened or closed by what happened here
 	probed     *Probed // to be told, with when the probe began
@@ -41,8 +42,8 @@ type sharing struct {
 	wantProbe  bool
 
 	waiting  int // how many calls wait for a retry
-	borrowed int // retries, until due
-	due      time.Time
+	borrowed int // retries, until returned
+	returned time.Time
 	spent    int // of them since the last report
 }
 
@@ -104,14 +105,14 @@ func (d *Dependency) closed() {
 
 // catchUp asks when nothing was heard of the others for a while.
 func (d *Dependency) catchUp() {
-	if d.registry.options.Sharer != nil && (d.heard.IsZero() || d.now().Sub(d.heard) > current) {
+	if !d.alone() && (d.heard.IsZero() || d.now().Sub(d.heard) > current) {
 		d.ask()
 	}
 }
 
 // ask sends a report and waits for its answer. It reports whether that came. The mutex is released meanwhile.
 func (d *Dependency) ask() bool {
-	if d.registry.options.Sharer == nil || d.now().Before(d.silent) {
+	if d.alone() || d.now().Before(d.silent) {
 		return false
 	}
 	after := d.number
@@ -140,10 +141,11 @@ func (d *Dependency) ask() bool {
 
 // nudge sends a report when it is time for one, or sees to it that it will be.
 func (d *Dependency) nudge() {
-	if d.registry.options.Sharer == nil || d.flight != nil || !d.news() {
+	if d.alone() || d.flight != nil || !d.news() {
 		return
 	}
-	wait := d.last.Add(d.every()).Sub(d.now())
+	due := d.last.Add(d.every())
+	wait := due.Sub(d.now())
 	if d.urgent && !d.now().Before(d.silent) {
 		wait = 0
 	}
@@ -151,16 +153,26 @@ func (d *Dependency) nudge() {
 		d.send()
 		return
 	}
-	if d.timer == nil {
-		d.timer = time.AfterFunc(wait, func() {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.timer = nil
-			if d.flight == nil && d.news() {
-				d.send()
-			}
-		})
+	if d.timer != nil {
+		if !due.Before(d.due) {
+			return
+		}
+		d.timer.Stop() // what is new now is more urgent
 	}
+	d.due = due
+	d.timer = time.AfterFunc(wait, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.timer = nil
+		if !d.alone() && d.flight == nil && d.news() {
+			d.send()
+		}
+	})
+}
+
+// alone says that the process goes by what itself has seen.
+func (d *Dependency) alone() bool {
+	return d.registry.options.Sharer == nil || d.registry.closed.Load()
 }
 
 func (d *Dependency) news() bool {
@@ -238,7 +250,7 @@ func (d *Dependency) take(f *flight, a Answer) {
 	now, s, me := d.now(), &d.state, d.registry.options.Worker
 	d.answer, d.heard, d.replied, d.sent, d.silent = a, now, f.number, nil, time.Time{}
 	if a.Retries > 0 {
-		d.borrowed, d.due = a.Retries, f.sentAt.Add(s.loan())
+		d.borrowed, d.returned = a.Retries, f.sentAt.Add(s.loan())
 	}
 	if d.resets >= 0 && a.Resets != d.resets {
 		s.reset(now)
@@ -276,7 +288,7 @@ func (d *Dependency) take(f *flight, a Answer) {
 // spend makes a retry of those that were borrowed. What is not spent in time stays counted.
 func (d *Dependency) spend() bool {
 	now := d.now()
-	if d.borrowed == 0 || now.After(d.due) {
+	if d.borrowed == 0 || now.After(d.returned) {
 		return false
 	}
 	d.borrowed--

@@ -1,6 +1,7 @@
 package guard_test
 
 import (
+	"context"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -287,4 +288,47 @@ func TestReportsAfterADependencyWasForgotten(t *testing.T) {
 	call(t, model(), nil)
 	eventually(t, "a report", func() bool { return heard(1)() || len(reports(s)) > before+2 })
 	require.NotZero(t, s.view().Breaker.Calls, "the first report counts")
+}
+
+// seldom is a server that wants to hear from a process every fifteen seconds.
+type seldom struct{ *server }
+
+func (s seldom) Share(ctx context.Context, r guard.Report) (guard.Answer, error) {
+	a, err := s.server.Share(ctx, r)
+	a.Every = 15 * time.Second
+	return a, err
+}
+
+// Good news may wait for five times as long as bad. When there is bad news, too, neither waits.
+func TestBadNewsDoesNotWaitForGood(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := &server{clock: c}
+	d := guard.New(guard.Options{Now: c.Now, Sharer: seldom{s}}).Dependency(policies.Dependency{Name: "model", Breaker: policies.Breaker{Failures: 5}})
+	slow, err := d.Begin(false)
+	require.NoError(t, err)
+	call(t, d, nil)
+	c.move(15*time.Second - 10*time.Millisecond)
+	slow.End(down)
+	eventually(t, "the failure is known before the good call has waited for more than a minute", func() bool { return s.view().Breaker.Failures == 1 })
+}
+
+// What a closed registry would still have to tell it keeps to itself.
+func TestClosedRegistryReportsNothing(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := &server{clock: c, lose: true}
+	r := guard.New(guard.Options{Now: c.Now, Sharer: s})
+	d := r.Dependency(policies.Dependency{Name: "model", Breaker: policies.Breaker{Failures: 2, Cooldown: time.Hour}})
+	call(t, d, down)
+	eventually(t, "a report whose answer is lost, so that it would be sent again", func() bool { return len(reports(s)) == 1 })
+	r.Close()
+	r.Close()
+	s.set(func(s *server) { s.lose = false })
+	c.move(10 * time.Second)
+	call(t, d, down)
+	refusal(t, d)
+	c.move(time.Hour)
+	call(t, d, nil)
+	require.Len(t, reports(s), 1)
 }
