@@ -113,6 +113,7 @@ func (a Artifact) CardHTML() template.HTML {
 		if !isError && !isText {
 			root, err := treeOf(a.Value)
 			if err == nil {
+				root.Open = root.Count <= 10
 				data.Tree = root.html()
 				break
 			}
