@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/flow"
@@ -162,31 +163,41 @@ func (c *Client) sent(ctx context.Context, h heading, n int, p payload, newResp 
 	defer cancel() // the slower one
 	type result struct {
 		sending
-		hedge bool
+		hedge  bool
+		unsent bool // the hedge was not allowed
 	}
 	results := make(chan result, 2)
 	send := func(hedge bool, permit permit) {
-		results <- result{c.one(ctx, h, n, hedge, p, newResp(), permit), hedge}
+		results <- result{c.one(ctx, h, n, hedge, p, newResp(), permit), hedge, false}
 	}
 	go send(false, first)
 	timer := time.NewTimer(c.o.Hedge)
 	defer timer.Stop()
 	var primary *sending
-	hedged := false
+	var hedged atomic.Bool
 	for running := 1; ; {
 		select {
 		case <-timer.C:
-			if permit, ok := c.mayHedge(ctx); ok {
-				hedged = true
-				running++
-				go func() {
-					defer func() { <-c.slots }()
-					send(true, permit)
-				}()
-			}
+			running++
+			go func() { // the guard may take a while, which an answer must not wait for
+				permit, ok := c.mayHedge(ctx)
+				if !ok {
+					results <- result{unsent: true}
+					return
+				}
+				defer func() { <-c.slots }()
+				hedged.Store(true)
+				send(true, permit)
+			}()
 		case r := <-results:
 			running--
-			r.hedged = hedged
+			if r.unsent {
+				if primary != nil { // it has failed
+					return *primary
+				}
+				continue
+			}
+			r.hedged = hedged.Load()
 			if !r.hedge {
 				primary = &r.sending
 			}
@@ -195,7 +206,7 @@ func (c *Client) sent(ctx context.Context, h heading, n int, p payload, newResp 
 				continue // the other may do better
 			}
 			if again && primary != nil {
-				primary.hedged = hedged
+				primary.hedged = hedged.Load()
 				return *primary
 			}
 			return r.sending

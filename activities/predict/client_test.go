@@ -459,3 +459,17 @@ func TestWaitForRoomTakesNoPatience(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 4, got)
 }
+
+// A hedge that may not be sent leaves the first request as it was: its failure is the attempt's.
+func TestHedgeThatIsNotAllowed(t *testing.T) {
+	t.Parallel()
+	s := &scripted{script: []http.HandlerFunc{func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(200 * time.Millisecond)
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}}}
+	c := newClient(t, serve(t, s), predict.Options{Hedge: 10 * time.Millisecond, MaxParallel: 1, Retry: quick(2)})
+	got, err := ask(t.Context(), c, 3)
+	require.NoError(t, err)
+	require.Equal(t, 6, got)
+	require.Len(t, s.seen(), 2, "there is no room for a hedge")
+}
