@@ -18,7 +18,8 @@
 //
 // Each attempt has a deadline. Its error gets a class, and with it the answer to whether another attempt makes sense; the wait is
 // drawn with full jitter, or is the one that the server asked for, and then never shorter. Waits over a minute, and an open
-// breaker, park the whole task in its workflow. Budgets bound how many retries all calls to a service make together.
+// breaker, park the whole task in its workflow. A key that an earlier request holds, of a worker that has crashed for example, is
+// waited for, and that is no attempt. What an attempt that was cut short did not get says nothing about the service. Budgets bound how many retries all calls to a service make together.
 //
 // Attempts multiply: three attempts of a call in a step of four attempts are twelve requests. Give the step few, or let the
 // client's budget bound them.
@@ -26,5 +27,6 @@
 // # Many items
 //
 // [Batch] calls for many items in one step: several in one request if the server has a [BatchHandler], each tried again on its
-// own, equal ones sent once, with the results so far kept for the next attempt. [Report] tells how it went.
+// own, equal ones sent once, with the results so far kept for the next attempt. A request that fails as a whole is sent again as
+// smaller ones, since one of its items may be the reason. [Report] tells how it went.
 package predict
