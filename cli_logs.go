@@ -198,11 +198,11 @@ func (l *logReader) find(ctx context.Context) (err error) {
 
 // begun looks for the logs of a task that is not known otherwise: it may be in its first attempt, and no server be there to say so.
 func (l *logReader) begun(ctx context.Context, step string, x flow.Index, unknown error) error {
-	files, err := l.run.LogFiles(ctx, step, 0)
-	if err != nil || !slices.ContainsFunc(files, func(f runs.LogFile) bool { return !f.Batch && f.Index.Equal(x) }) {
+	files, err := l.run.LogFilesAt(ctx, step, x)
+	if err != nil || len(files) == 0 || files[0].Batch {
 		return unknown
 	}
-	l.one, l.only, l.limit, l.groups = nil, x, 0, [][]string{{step}}
+	l.one, l.only, l.groups = nil, x, [][]string{{step}}
 	return nil
 }
 
@@ -210,6 +210,10 @@ func (l *logReader) begun(ctx context.Context, step string, x flow.Index, unknow
 func (l *logReader) files(ctx context.Context, group []string, limit int) (read, rest []runs.LogFile, err error) {
 	if l.one != nil {
 		read, err = l.one.LogFiles(ctx)
+		return l.wanted(read), nil, err
+	}
+	if l.only != nil {
+		read, err = l.run.LogFilesAt(ctx, group[0], l.only)
 		return l.wanted(read), nil, err
 	}
 	tasks := map[string]int{} // of a step
@@ -238,9 +242,7 @@ func (l *logReader) files(ctx context.Context, group []string, limit int) (read,
 }
 
 func (l *logReader) wanted(files []runs.LogFile) []runs.LogFile {
-	return slices.DeleteFunc(files, func(f runs.LogFile) bool {
-		return l.filter.attempt > 0 && f.Attempt != l.filter.attempt || l.only != nil && !f.Index.Equal(l.only)
-	})
+	return slices.DeleteFunc(files, func(f runs.LogFile) bool { return l.filter.attempt > 0 && f.Attempt != l.filter.attempt })
 }
 
 // now prints what there is, group by group.

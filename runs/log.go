@@ -148,6 +148,24 @@ func (r *Run) LogFiles(ctx context.Context, name string, limit int) ([]LogFile, 
 	return r.logFiles(ctx, p, limit)
 }
 
+// LogFilesAt finds the logs of one task of a step, also when nothing else is known of the task: it may be in its first attempt.
+func (r *Run) LogFilesAt(ctx context.Context, step string, x flow.Index) ([]LogFile, error) {
+	p, err := r.place(step)
+	if err != nil || len(x) != p.depth() {
+		return nil, err
+	}
+	for owner, err := range r.owners(ctx, p) {
+		if err != nil {
+			return nil, err
+		}
+		files, err := (&Task{Step: step, Index: x, Owner: owner, run: r}).LogFiles(ctx)
+		if len(files) > 0 || err != nil {
+			return files, err
+		}
+	}
+	return nil, nil
+}
+
 // LogGroups names what has logs, for LogFiles. What a group logs was logged, as a rule, before what the next one logs: they are the
 // parts of the flow that run one after the other.
 func (r *Run) LogGroups() [][]string {
