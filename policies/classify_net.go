@@ -55,7 +55,7 @@ var broken = []error{
 }
 
 // networkClass knows errors of connections and whatever says that it is a timeout. A timeout of a connection is Transient: the
-// attempt had time left, and more of it would not help.
+// attempt had time left, and more of it would not help. That of a dialer does not get here, see contextClass.
 func networkClass(err error) Class {
 	switch e := err.(type) {
 	case *net.AddrError, *net.ParseError, net.InvalidAddrError, net.UnknownNetworkError:

@@ -122,6 +122,7 @@ func TestClassifyDial(t *testing.T) {
 	cancel()
 	late, stop := context.WithTimeout(t.Context(), 0)
 	defer stop()
+	_, hasty := (&net.Dialer{Timeout: 1}).DialContext(t.Context(), "tcp", address)
 	for _, test := range []struct {
 		name string
 		err  error
@@ -132,6 +133,8 @@ func TestClassifyDial(t *testing.T) {
 		{"no port", dial(t.Context(), "127.0.0.1"), policies.Permanent},
 		{"the caller gave up", dial(cancelled, address), policies.Unknown},
 		{"too late", dial(late, address), policies.TimedOut},
+		{"too late for the dialer", hasty, policies.TimedOut}, // the same error
+		{"too late for a lookup", &net.DNSError{Err: "i/o timeout", IsTimeout: true, UnwrapErr: context.DeadlineExceeded}, policies.TimedOut},
 	} {
 		require.Equal(t, test.want, policies.Classify(test.err).Class, "%s: %v", test.name, test.err)
 	}

@@ -70,8 +70,8 @@ func is(err error, targets ...error) bool {
 	return false
 }
 
-// contextClass knows the errors of contexts, and those that say they are one. A cancel is Unknown, see Classify: so that what was
-// cut by it does not count as a fault of the network.
+// contextClass knows the errors of contexts, and those that say they are one: so does the timeout of a dialer, or of a lookup. A cancel
+// is Unknown, see Classify: so that what was cut by it does not count as a fault of the network.
 func contextClass(err error) Class {
 	switch {
 	case is(err, context.DeadlineExceeded):
