@@ -279,7 +279,7 @@ func TestTaskWithoutTimeIsToldToBePaused(t *testing.T) {
 		say(env, time.Hour, workflows.FailUpdate, "call", func(any, error) {})
 	}})
 	require.Equal(t, records.StatusFailed, r.Status)
-	require.Contains(t, r.Failure.Message, "Timeout.Total of 10m0s leaves no time to wait for 1h0m0s")
+	require.Contains(t, r.Failure.Message, "Timeout.Total of 10m0s leaves no time to wait for 1h")
 	require.Equal(t, 1, r.Failure.Attempt)
 	require.Len(t, ledger, 1)
 	require.True(t, ledger[0].Paused)
