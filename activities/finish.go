@@ -213,7 +213,7 @@ func (t *attempt) again(f *policies.Failure, err error, code int) *Again {
 		if f.Type == guard.RefusedType {
 			d.For = t.refusedAgain(d.For)
 		}
-		return &Again{Attempt: t.number, Wait: t.spread(d.For), Deferred: true, Rung: t.in.Rung, Reason: d.Reason, Failure: &brief}
+		return &Again{Attempt: t.number, Wait: t.spread(d.For), Deferred: true, Alone: d.Alone, Rung: t.in.Rung, Reason: d.Reason, Failure: &brief}
 	}
 	if t.spec.Climb(f, t.in.Rung) {
 		return &Again{

@@ -286,3 +286,20 @@ func TestTaskWithoutTimeIsToldToBePaused(t *testing.T) {
 	require.NotEmpty(t, ledger[0].Workflow)
 	require.Zero(t, ledger[0].Delay)
 }
+
+// A throttle refuses single calls: a task that it refused holds no other back.
+func TestThrottleHoldsNoOtherTaskBack(t *testing.T) {
+	t.Parallel()
+	refused := errors.New("busy")
+	f := callFlow(func(ctx context.Context, _ *waits) error {
+		if i := flow.Current(ctx); i.Index[0] == 0 && i.Attempt == 1 {
+			return policies.WithDeferral(refused, policies.Deferral{For: time.Hour, Alone: true})
+		}
+		return nil
+	})
+	r := flowtest.Run(t, f, flowtest.Options{Params: map[string]string{"n": "5"}, MaxParallel: 1, Limits: &workflows.Limits{Window: 2}})
+	require.Equal(t, []int{5}, ended(t, r, f).Tries)
+	for i := 1; i < 5; i++ {
+		require.Less(t, attemptsOf(t, r, flow.TaskName("call", flow.Index{i}))[0].Started.Sub(r.Started), 30*time.Minute)
+	}
+}

@@ -42,6 +42,8 @@ type RefusedError struct {
 	For time.Duration
 	// Reason is why, for people.
 	Reason string
+	// Alone says that it was this call's bad luck: others may be let through meanwhile.
+	Alone bool
 }
 
 // Error is the reason.
@@ -55,7 +57,7 @@ func (d *Dependency) refuse(wait time.Duration, reason string) error {
 }
 
 func refusal(e *RefusedError) error {
-	return policies.WithDeferral(policies.WithClass(e, policies.Transient), policies.Deferral{For: e.For, Dependency: e.Dependency, Reason: e.Reason})
+	return policies.WithDeferral(policies.WithClass(e, policies.Transient), policies.Deferral{For: e.For, Dependency: e.Dependency, Alone: e.Alone, Reason: e.Reason})
 }
 
 func (d *Dependency) use(settings policies.Dependency) {
@@ -168,8 +170,9 @@ func (d *Dependency) passThrottle() error {
 	}
 	d.count(Counts{Refused: 1})
 	wait := throttleWait + time.Duration(d.registry.options.Random()*float64(throttleSpread))
-	return d.refuse(wait, fmt.Sprintf("%q is throttled: %d of %d calls failed within %s, so %.0f%% of calls are refused",
-		d.state.Settings.Name, c.Failures+c.Slowed, c.Calls, d.state.Settings.Throttle.Window, 100*p))
+	reason := fmt.Sprintf("%q is throttled: %d of %d calls failed within %s, so %.0f%% of calls are refused",
+		d.state.Settings.Name, c.Failures+c.Slowed, c.Calls, d.state.Settings.Throttle.Window, 100*p)
+	return refusal(&RefusedError{Dependency: d.state.Settings.Name, For: wait, Reason: reason, Alone: true})
 }
 
 // count counts here, and for the next report.

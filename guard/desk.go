@@ -28,6 +28,7 @@ type Reply struct {
 	Refused    bool          `json:"refused,omitempty"`
 	Dependency string        `json:"dependency,omitempty"`
 	For        time.Duration `json:"for_ns,omitempty"`
+	Alone      bool          `json:"alone,omitempty"`
 	// Reason is why, OverBudget that it is a retry too many.
 	Reason     string `json:"reason,omitempty"`
 	OverBudget bool   `json:"over_budget,omitempty"`
@@ -36,7 +37,7 @@ type Reply struct {
 func (r Reply) err() error {
 	switch {
 	case r.Refused:
-		return refusal(&RefusedError{Dependency: r.Dependency, For: r.For, Reason: r.Reason})
+		return refusal(&RefusedError{Dependency: r.Dependency, For: r.For, Reason: r.Reason, Alone: r.Alone})
 	case r.OverBudget:
 		return policies.WithClass(errors.New(r.Reason), policies.OverBudget)
 	}
@@ -84,7 +85,7 @@ func (d *Desk) Answer(q Question) Reply {
 
 func replyOf(err error) Reply {
 	if e, ok := errors.AsType[*RefusedError](err); ok {
-		return Reply{Refused: true, Dependency: e.Dependency, For: e.For, Reason: e.Reason}
+		return Reply{Refused: true, Dependency: e.Dependency, For: e.For, Reason: e.Reason, Alone: e.Alone}
 	}
 	return Reply{OverBudget: true, Reason: err.Error()}
 }

@@ -285,6 +285,7 @@ func TestThrottle(t *testing.T) {
 	draw = (21-2*7)/22.0 - 0.001
 	first := refusal(t, d)
 	require.Equal(t, `"model" is throttled: 14 of 21 calls failed within 30s, so 32% of calls are refused`, first.Reason)
+	require.True(t, first.Alone, "others may get through")
 	require.GreaterOrEqual(t, first.For, time.Second)
 	require.Less(t, first.For, 3*time.Second)
 	draw = 0.89

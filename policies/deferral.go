@@ -14,6 +14,8 @@ type Deferral struct {
 	// step, or of all steps that name the same [Dependency] as an option, whatever the name is here: when the time has come,
 	// one goes first.
 	Dependency string
+	// Alone says that only this task waits: others may get through meanwhile.
+	Alone bool
 	// Reason says why, for people: "the breaker of \"model\" is open".
 	Reason string
 }
