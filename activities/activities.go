@@ -302,6 +302,9 @@ func (a *Activities) settled(ctx context.Context, in SettleInput) (policies.Fail
 	if n := len(ledger); n > 0 && ledger[n-1].Attempt == f.Attempt {
 		last = ledger[n-1]
 	}
+	if last.Outcome == records.Deferred { // it says why the task waited for a service, and not why it does for a person
+		last.Failure, last.Reason = &f, f.Message
+	}
 	f.Attempt = last.Attempt
 	last.Paused, last.Workflow, last.Delay = true, in.Workflow, 0
 	return f, bookkeeping(records.PutAttempt(ctx, a.store, f.Flow, f.Run, step, x, last))

@@ -283,6 +283,7 @@ func TestTaskWithoutTimeIsToldToBePaused(t *testing.T) {
 	require.Equal(t, 1, r.Failure.Attempt)
 	require.Len(t, ledger, 1)
 	require.True(t, ledger[0].Paused)
+	require.Contains(t, ledger[0].Failure.Message, "Timeout.Total of 10m0s leaves no time")
 	require.NotEmpty(t, ledger[0].Workflow)
 	require.Zero(t, ledger[0].Delay)
 }
