@@ -130,7 +130,7 @@ func TestExitCodes(t *testing.T) {
 		{"dump " + run + "/report Rows --include Rows", ExitInput, "not for one"},
 		{"dump " + run + "/report Rows --output /nonexistent/x", ExitInput, "directory that exists"},
 		{"dump " + run + "/report Rows --output .", ExitInput, "is a directory"},
-		{"card " + run + "/load", ExitNotFound, "the step has none"},
+		{"card " + run + "/load nope", ExitNotFound, "the step has none"},
 		{"card " + run + "/report nope", ExitNotFound, "it has default"},
 		{"card " + run + "/report ../../x", ExitInput, "malformed card"},
 		{"card TrainFlow/" + resumedRun + "/report --open", ExitInput, "has several cards"},
