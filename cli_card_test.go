@@ -3,7 +3,6 @@ package stepwell
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,12 +21,12 @@ func TestCardOfARunAndOfATaskWhoseStepAskedForNone(t *testing.T) {
 	name := "TrainFlow-" + failedRun + "-run.html"
 	require.Equal(t, result{ExitOK, name + "\n", ""}, s.run(t, "card", "TrainFlow/"+failedRun))
 	page := read(name)
-	require.True(t, strings.Contains(page, "loss is NaN"), "what failed first")
-	require.True(t, strings.Contains(page, "stepwell resume "), "what to type")
+	require.Contains(t, page, "loss is NaN", "what failed first")
+	require.Contains(t, page, "stepwell resume ", "what to type")
 
 	name = "TrainFlow-" + completedRun + "-train-default.html"
 	require.Equal(t, result{ExitOK, name + "\n", ""}, s.run(t, "card", "TrainFlow/"+completedRun+"/train"))
-	require.True(t, strings.Contains(read(name), "<h1>train</h1>"), "the default card")
+	require.Contains(t, read(name), "<h1>train</h1>", "the default card")
 
 	// The card of a step that asked for one is the one that it made.
 	require.Contains(t, s.run(t, "card", "TrainFlow/"+completedRun+"/report", "-o", "-").out, "<title>report</title>")

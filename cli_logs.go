@@ -75,7 +75,7 @@ func (c *command) logs(ctx context.Context, spec string, o logsOptions) error {
 	if err != nil {
 		return err
 	}
-	l := &logReader{run: run, task: p.Task, filter: filter, limit: manyLogs, print: c.linePrinter()}
+	l := &logReader{run: run, task: p.Task, filter: filter, limit: manyLogs, out: c.linePrinter()}
 	if o.all || o.level != "" || o.grep != "" {
 		l.limit = 0
 	}
@@ -87,12 +87,12 @@ func (c *command) logs(ctx context.Context, spec string, o logsOptions) error {
 	} else {
 		err = l.now(ctx)
 	}
-	_ = l.print.w.Flush() // the stream remembers what went wrong
+	_ = l.out.w.Flush() // the stream remembers what went wrong
 	if err != nil {
 		return err
 	}
 	switch {
-	case l.print.n > 0:
+	case l.out.n > 0:
 	case o.level != "" || o.grep != "":
 		fmt.Fprintln(c.io.Err, "no lines match")
 	default:
@@ -175,7 +175,7 @@ type logReader struct {
 	groups [][]string // names of what has logs, see runs.Run.LogGroups
 	filter logFilter
 	limit  int // of tasks of a step, 0 for none
-	print  *linePrinter
+	out    *linePrinter
 	more   []string // the steps of which there are more
 }
 
@@ -266,8 +266,8 @@ func (l *logReader) each(do func(group []string) error) error {
 		if err := do(group); err != nil {
 			return err
 		}
-		_ = l.print.w.Flush()
-		if l.print.broken() {
+		_ = l.out.w.Flush()
+		if l.out.broken() {
 			return nil
 		}
 	}

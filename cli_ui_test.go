@@ -25,7 +25,7 @@ func TestUIServesUntilItIsInterrupted(t *testing.T) {
 		env := map[string]string{"STEPWELL_STORE": s.dir}
 		ended <- App{Flows: []*flow.Flow{s.flow}}.Run(ctx, []string{"ui", "--listen", "127.0.0.1:0"},
 			IO{Out: write, Err: io.Discard, Env: func(name string) (string, bool) { v, ok := env[name]; return v, ok }})
-		write.Close()
+		_ = write.Close()
 	}()
 	line, err := bufio.NewReader(read).ReadString('\n')
 	require.NoError(t, err)
@@ -49,7 +49,7 @@ func TestUIRefusesWhatItCannotListenTo(t *testing.T) {
 	s := newStation(t)
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer l.Close()
+	t.Cleanup(func() { _ = l.Close() })
 	for _, c := range []struct {
 		args []string
 		code int

@@ -71,7 +71,7 @@ func (l *logReader) follow(ctx context.Context) error {
 	tick := time.NewTicker(followEvery)
 	defer tick.Stop()
 	var asked time.Time
-	for !l.print.broken() {
+	for !l.out.broken() {
 		over := false
 		if now := time.Now(); now.Sub(asked) >= askOver {
 			asked = now
@@ -208,11 +208,11 @@ func (f *logFollower) release(now time.Time) error {
 		}
 	}
 	for _, line := range f.held[:n] {
-		if err := f.print.line(line.logLine); err != nil {
+		if err := f.out.line(line.logLine); err != nil {
 			return err
 		}
 	}
 	f.held = slices.Delete(f.held, 0, n)
-	_ = f.print.w.Flush()
+	_ = f.out.w.Flush()
 	return nil
 }

@@ -91,14 +91,14 @@ func (l *logReader) drain(ctx context.Context, cursors []*logCursor) error {
 			}
 		}
 		if len(c.lines) > 0 {
-			if err := l.print.line(c.lines[0]); err != nil {
+			if err := l.out.line(c.lines[0]); err != nil {
 				return err
 			}
 			c.lines = c.lines[1:]
 		}
 		if len(c.lines) == 0 {
 			heap.Pop(&q)
-			if l.print.broken() {
+			if l.out.broken() {
 				return nil
 			}
 			continue
@@ -122,7 +122,7 @@ func (q logQueue) Less(a, b int) bool {
 func (q logQueue) Swap(a, b int) { q[a], q[b] = q[b], q[a] }
 
 // Push implements heap.Interface.
-func (q *logQueue) Push(x any) { *q = append(*q, x.(*logCursor)) } //nolint:errcheck // nothing else is pushed
+func (q *logQueue) Push(x any) { *q = append(*q, x.(*logCursor)) } // nothing else is pushed
 
 // Pop implements heap.Interface.
 func (q *logQueue) Pop() any {

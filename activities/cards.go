@@ -61,7 +61,7 @@ func (t *attempt) renderCard(ctx context.Context, c flow.CardSpec, data flow.Car
 	page, err := renderWithin(limit, c, data)
 	if err != nil {
 		// Perhaps it is a component that cannot be shown: the rest is worth keeping.
-		data.Components = []flow.Component{rendered("<p class=\"note wide\">The card could not be made: " + template.HTMLEscapeString(err.Error()) + "</p>")} //nolint:gosec // escaped
+		data.Components = []flow.Component{rendered("<p class=\"note wide\">The card could not be made: " + template.HTMLEscapeString(err.Error()) + "</p>")}
 		var again error
 		if page, again = renderWithin(limit/10, c, data); again != nil {
 			page = errorCard(c.Name, data.Info, err)

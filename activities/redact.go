@@ -148,7 +148,7 @@ func (r *redactor) any(name string, value any) (v slog.Value) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	if enc.Encode(value) != nil {
+	if err := enc.Encode(value); err != nil {
 		return slog.StringValue(r.named(name, fmt.Sprintf("%+v", value)))
 	}
 	text := strings.TrimSuffix(b.String(), "\n")

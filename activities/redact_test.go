@@ -2,7 +2,6 @@ package activities
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"log/slog"
 	"regexp"
@@ -94,7 +93,7 @@ func TestSecretsNeverReachAHandler(t *testing.T) {
 	require.Contains(t, kept.String(), `"n":7`)
 
 	kept.Reset()
-	other := trace.ContextWithSpanContext(context.Background(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{9}}))
+	other := trace.ContextWithSpanContext(t.Context(), trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{9}}))
 	log.InfoContext(other, "in a span within")
 	require.Contains(t, kept.String(), `"span_id":"0900000000000000"`)
 	require.Equal(t, 1, strings.Count(kept.String(), "trace_id"))

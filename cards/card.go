@@ -61,14 +61,15 @@ var (
 // contentPolicy forbids everything but one style sheet, these scripts and images inside the page: no other script, no style
 // attribute, no request to anywhere, no form, no other base address.
 func contentPolicy(style string, scripts ...string) string {
-	p := "default-src 'none'; style-src " + digest(style) + "; img-src data:; base-uri 'none'; form-action 'none'"
+	var p strings.Builder
+	p.WriteString("default-src 'none'; style-src " + digest(style) + "; img-src data:; base-uri 'none'; form-action 'none'")
 	for i, s := range scripts {
 		if i == 0 {
-			p += "; script-src"
+			p.WriteString("; script-src")
 		}
-		p += " " + digest(s)
+		p.WriteString(" " + digest(s))
 	}
-	return p
+	return p.String()
 }
 
 func digest(text string) string {

@@ -110,7 +110,7 @@ func (h HeatMap) shrink() HeatMap {
 	}
 	out := HeatMap{Name: h.Name, Diverging: h.Diverging}
 	rows, columns := min(height, maxHeatCells), min(width, maxHeatCells)
-	name := func(names []string, from, to int) string {
+	name := func(names []string, from int) string {
 		if names != nil {
 			return names[from]
 		}
@@ -118,12 +118,12 @@ func (h HeatMap) shrink() HeatMap {
 	}
 	for y := range rows {
 		fromY, toY := y*height/rows, (y+1)*height/rows
-		out.Rows = append(out.Rows, name(h.Rows, fromY, toY))
+		out.Rows = append(out.Rows, name(h.Rows, fromY))
 		row := make([]float64, columns)
 		for x := range row {
 			fromX, toX := x*width/columns, (x+1)*width/columns
 			if y == 0 {
-				out.Columns = append(out.Columns, name(h.Columns, fromX, toX))
+				out.Columns = append(out.Columns, name(h.Columns, fromX))
 			}
 			sum, n := 0.0, 0
 			for _, r := range h.Values[fromY:toY] {

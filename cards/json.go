@@ -159,6 +159,8 @@ func scalar(token json.Token) string {
 	var b strings.Builder
 	enc := json.NewEncoder(&b)
 	enc.SetEscapeHTML(false)
-	_ = enc.Encode(shown(s, maxCellRunes)) // a string can be written
+	if err := enc.Encode(shown(s, maxCellRunes)); err != nil { // it is a string, which can be written
+		return ""
+	}
 	return strings.TrimSuffix(b.String(), "\n")
 }

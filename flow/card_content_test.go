@@ -46,7 +46,7 @@ func TestCardOfAnotherNameIsDiscarded(t *testing.T) {
 	content := flow.NewCardContent(nil, "default")
 	ctx := within(t.Context(), content, &log)
 	for range 3 {
-		card := flow.CardNamed(ctx, "defualt")
+		card := flow.CardNamed(ctx, "other")
 		card.Append(nil)
 		card.Put("a", nil)
 		card.Clear()
@@ -55,7 +55,7 @@ func TestCardOfAnotherNameIsDiscarded(t *testing.T) {
 	}
 	require.Empty(t, content.Components())
 	require.Equal(t, 1, strings.Count(log.String(), "the step has no card of that name"), log.String())
-	require.Contains(t, log.String(), "card=defualt cards=[default]")
+	require.Contains(t, log.String(), "card=other cards=[default]")
 
 	require.Nil(t, flow.CardNamed(t.Context(), "default"), "outside of a run")
 	require.Nil(t, flow.CardNamed(within(t.Context(), flow.NewCardContent(nil), &log), "default").Components(), "of a step without cards")

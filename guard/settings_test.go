@@ -71,7 +71,7 @@ func TestProcessWithoutABreakerIsNotHeld(t *testing.T) {
 	}
 	require.Equal(t, guard.HalfOpen, s.view().State)
 	require.Equal(t, 1, s.view().Settings.Breaker.Failures)
-	require.Equal(t, 10.0, s.view().Settings.Budget.Percent)
+	require.InDelta(t, 10, s.view().Settings.Budget.Percent, 0)
 }
 
 // An open breaker is not forgotten before it may be probed, however many other dependencies come and go.

@@ -56,7 +56,7 @@ func TestChildLeavesItsConnection(t *testing.T) {
 // A program is found from a working directory that is relative to this process's, and so can be started there.
 func TestFindFromARelativeDirectory(t *testing.T) {
 	t.Parallel()
-	dir, err := os.MkdirTemp(".", "testdata-")
+	dir, err := os.MkdirTemp(".", "testdata-") //nolint:usetesting // it has to be below the working directory
 	require.NoError(t, err)
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "tool"), []byte("#!/bin/sh\nexit 3\n"), 0o755))

@@ -43,7 +43,7 @@ type retries struct {
 }
 
 // measureAll reads what the steps took.
-func measureAll(ctx context.Context, run *runs.Run, steps []*runs.Step, now time.Time) ([]*measure, error) {
+func measureAll(ctx context.Context, steps []*runs.Step, now time.Time) ([]*measure, error) {
 	out := make([]*measure, len(steps))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(8)

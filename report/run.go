@@ -77,7 +77,7 @@ func Run(ctx context.Context, w io.Writer, run *runs.Run, o Options) error {
 	if err != nil {
 		return fmt.Errorf("report of run %s: %w", run.Pathspec(), err)
 	}
-	all, err := measureAll(ctx, run, steps, o.now())
+	all, err := measureAll(ctx, steps, o.now())
 	if err != nil {
 		return fmt.Errorf("report of run %s: %w", run.Pathspec(), err)
 	}

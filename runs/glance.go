@@ -223,18 +223,20 @@ func (f *Foreach) states(ctx context.Context, depth int) ([]itemState, error) {
 			}
 			i := g.Index[depth-1]
 			if depth > 1 {
-				key, ok := g.Index[:depth].Key(), false
-				if i, ok = at[key]; !ok {
-					i = len(list)
-					at[key] = i
+				key := g.Index[:depth].Key()
+				known, ok := at[key]
+				if !ok {
+					known = len(list)
+					at[key] = known
 				}
+				i = known
 			}
 			for len(list) <= i {
 				item := itemState{state: NotStarted}
 				if depth > 1 {
 					item.x = g.Index[:depth]
 				}
-				list = append(list, item)
+				list = append(list, item) //nolint:makezero // of a foreach outside of others, the list is whole from the start
 			}
 			state := g.State
 			if !last && (state == Completed || state == Caught) {

@@ -191,7 +191,7 @@ func killedPredictions(t *testing.T, count, batch int) {
 		require.InDelta(t, want.Probability, p, 0, "flight %d", i)
 	}
 	for class, n := range s.Failed {
-		require.Contains(t, []policies.Class{policies.Invalid, policies.Transient, policies.RateLimited}, policies.Class(class))
+		require.Contains(t, []policies.Class{policies.Invalid, policies.Transient, policies.RateLimited, policies.OverBudget}, policies.Class(class))
 		missing -= n
 	}
 	require.Zero(t, missing)

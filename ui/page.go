@@ -66,10 +66,6 @@ func taskLink(r *runs.Run, task string) string { return runLink(r) + "/tasks/" +
 
 func stepLink(r *runs.Run, step string) string { return runLink(r) + "/steps/" + url.PathEscape(step) }
 
-func foreachLink(r *runs.Run, name string) string {
-	return runLink(r) + "/foreach/" + url.PathEscape(name)
-}
-
 func flowPath(flow string) []link { return []link{{text(flow), flowLink(flow)}} }
 
 func runPath(r *runs.Run) []link {

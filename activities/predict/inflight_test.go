@@ -26,8 +26,8 @@ func TestInFlightIsNoAttempt(t *testing.T) {
 			crash, asked := make(chan struct{}), atomic.Int32{}
 			t.Cleanup(func() { close(crash) })
 			// The dead server's execution never ends.
-			var dead http.Handler = predict.Middleware(store, o)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-crash }))
-			var alive http.Handler = predict.Middleware(store, o)(http.HandlerFunc(double))
+			dead := predict.Middleware(store, o)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-crash }))
+			alive := predict.Middleware(store, o)(http.HandlerFunc(double))
 			if name == "chunk" {
 				dead, alive = predict.BatchHandler(dead, predict.BatchHandlerOptions{}), predict.BatchHandler(alive, predict.BatchHandlerOptions{})
 			}
@@ -95,7 +95,8 @@ func TestInFlightParks(t *testing.T) {
 		h.ServeHTTP(w, r)
 	}))
 	t.Cleanup(func() { close(goOn) })
-	go func() { _, _ = ask(context.Background(), newClient(t, url, predict.Options{Retry: quick(1)}), 1) }()
+	first := newClient(t, url, predict.Options{Retry: quick(1)})
+	go func() { _, _ = ask(context.WithoutCancel(t.Context()), first, 1) }()
 	<-begun
 	clock.advance(20 * time.Second)
 	_, err := ask(t.Context(), newClient(t, url, predict.Options{Patience: 5 * time.Second, Retry: quick(1)}), 1)

@@ -44,10 +44,11 @@ func setAlpha(s *state, alpha float64) { s.Alpha = alpha }
 
 // trainFlow is run in the test environment, and played by hand where its state in between matters.
 func trainFlow(t testing.TB) *flow.Flow {
+	t.Helper()
 	dir := t.TempDir()
 	return flow.New(flowName,
 		flow.Step("load", func(ctx context.Context, s *state) error {
-			flow.Log(ctx).Info("reading "+s.Note, "source", s.Note)
+			flow.Log(ctx).Info("reading "+s.Note, "source", s.Note) //nolint:sloglint // the text is hostile in a test
 			flow.Log(ctx).Warn("odd row", "line", 7)
 			if flow.Current(ctx).Attempt == 1 {
 				return errors.New("connection reset " + s.Note)

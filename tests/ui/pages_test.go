@@ -98,7 +98,7 @@ func TestAForeachOfTenThousandItemsIsUsable(t *testing.T) {
 	p.split(items)
 	for i := range items {
 		if i%1000 == 77 {
-			p.failed("fit", flow.Index{i}, 4*time.Second, "item has no rows")
+			_ = p.failed("fit", flow.Index{i}, 4*time.Second, "item has no rows")
 			continue
 		}
 		p.did("fit", flow.Index{i}, 4*time.Second+time.Duration(i)*time.Millisecond, nil)

@@ -236,7 +236,8 @@ func (b *Tab) Accessible(where string) {
 		var serious []string
 		for _, v := range found {
 			if v.Impact == "serious" || v.Impact == "critical" {
-				nodes, _ := json.MarshalIndent(v.Nodes[:min(len(v.Nodes), 3)], "", " ")
+				nodes, err := json.MarshalIndent(v.Nodes[:min(len(v.Nodes), 3)], "", " ")
+				require.NoError(b, err)
 				serious = append(serious, fmt.Sprintf("%s (%s): %s: %s", v.ID, v.Impact, v.Help, nodes))
 			}
 		}

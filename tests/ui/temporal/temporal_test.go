@@ -81,7 +81,7 @@ func (p *program) after(text string) string {
 // rest reads what else the program prints, so that it can go on printing.
 func (p *program) rest() {
 	go func() {
-		for p.lines.Scan() { //nolint:revive // nobody wants it
+		for p.lines.Scan() { // nobody wants it
 		}
 	}()
 }
