@@ -28,6 +28,7 @@ func TestPace(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		require.Equal(t, []time.Duration{time.Second, 6 * time.Second, 11 * time.Second}, at)
 
 		// What takes long is done less often: a card costs less than a hundredth of a core, however large it is.
@@ -36,6 +37,7 @@ func TestPace(t *testing.T) {
 			p.mark()
 			time.Sleep(100 * time.Millisecond)
 		}
+		synctest.Wait()
 		require.Len(t, at, 6)
 		require.GreaterOrEqual(t, at[2]-at[1], 100*took)
 
@@ -43,6 +45,7 @@ func TestPace(t *testing.T) {
 		p.stop()
 		p.mark()
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		require.Len(t, at, 6, "nothing is done after the end")
 	})
 }
