@@ -217,12 +217,12 @@ func TestSkippedTaskPassesItsGate(t *testing.T) {
 // Timeout.Total also ends the waiting behind others at a gate.
 func TestTotalBoundsTheWaitAtAGate(t *testing.T) {
 	t.Parallel()
-	caught := 0
+	var caught atomic.Int64
 	f := flow.New("WaitsFlow",
 		flow.Foreach("all", func(s *waits) []int { return make([]int, s.N) }, func(*waits, int) {},
 			flow.Step("call", func(ctx context.Context, s *waits) error { return away(3 * time.Minute) },
 				policies.Timeout{Total: 10 * time.Minute}, policies.Catch(func(_ context.Context, s *waits, f *policies.Failure) error {
-					caught++
+					caught.Add(1)
 					s.Text = f.Message
 					return nil
 				}))).
@@ -234,7 +234,7 @@ func TestTotalBoundsTheWaitAtAGate(t *testing.T) {
 			}))
 	r := flowtest.Run(t, f, flowtest.Options{Params: map[string]string{"n": "20"}, Prepare: giveUp, MaxParallel: 20})
 	s := ended(t, r, f)
-	require.Equal(t, 20, caught)
+	require.EqualValues(t, 20, caught.Load())
 	require.Less(t, r.Duration(), 11*time.Minute)
 	passed := 0
 	for _, text := range s.Seen {
