@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -133,16 +130,8 @@ func value(ctx context.Context, task *runs.Task, name string, limit int64) (valu
 		doc.Omitted = fmt.Sprintf("%s, %s", clean(e.Type), byteSize(e.Size))
 		return doc, nil
 	}
-	v, err := decode(ctx, task, name)
-	if err != nil {
-		return doc, err
-	}
-	doc.Value = jsonable(reflect.ValueOf(v))
-	return doc, nil
-}
-
-func decode(ctx context.Context, task *runs.Task, name string) (any, error) {
-	return runs.Load[any](ctx, task, name)
+	doc.Value, err = runs.LoadJSON(ctx, task, name)
+	return doc, err
 }
 
 func (c *command) dumpOne(ctx context.Context, task *runs.Task, name, output string) error {
@@ -165,11 +154,11 @@ func (c *command) dumpOne(ctx context.Context, task *runs.Task, name, output str
 	case raw:
 		return copyArtifact(ctx, task, name, c.io.Out)
 	}
-	v, err := decode(ctx, task, name)
+	v, err := runs.LoadJSON(ctx, task, name)
 	if err != nil {
 		return err
 	}
-	b, err := marshalJSON(jsonable(reflect.ValueOf(v)), "  ")
+	b, err := marshalJSON(v, "  ")
 	if err != nil {
 		return fmt.Errorf("artifact %q: %w", name, err)
 	}
@@ -240,45 +229,4 @@ func (c *command) save(path string, write func(io.Writer) error) error {
 	}
 	fmt.Fprintln(c.io.Out, path)
 	return nil
-}
-
-// jsonable turns a decoded value into one that JSON can hold: NaN and infinities become text.
-func jsonable(v reflect.Value) any {
-	switch v.Kind() {
-	case reflect.Invalid:
-		return nil
-	case reflect.Interface, reflect.Pointer:
-		if v.IsNil() {
-			return nil
-		}
-		if v.Kind() == reflect.Interface {
-			return jsonable(v.Elem())
-		}
-		return v.Interface()
-	case reflect.Float32, reflect.Float64:
-		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
-			return fmt.Sprint(f)
-		}
-		return v.Interface()
-	case reflect.Slice:
-		if v.Type().Elem().Kind() == reflect.Uint8 {
-			return v.Interface() // base64
-		}
-		out := make([]any, v.Len())
-		for i := range out {
-			out[i] = jsonable(v.Index(i))
-		}
-		return out
-	case reflect.Map:
-		out := make(map[string]any, v.Len())
-		for _, key := range v.MapKeys() {
-			out[fmt.Sprint(key.Interface())] = jsonable(v.MapIndex(key))
-		}
-		return out
-	default:
-		if t, ok := reflect.TypeAssert[time.Time](v); ok {
-			return t.Format(time.RFC3339Nano) // years that JSON's own form refuses included
-		}
-		return v.Interface()
-	}
 }

@@ -5,15 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
 	"mime"
 	"net/http"
 	"path"
-	"reflect"
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/runs"
@@ -49,11 +46,11 @@ func (q *request) download() error {
 		return err
 	}
 	if form(e) == "JSON" {
-		v, err := runs.Load[any](q.Context(), task, name)
+		v, err := runs.LoadJSON(q.Context(), task, name)
 		if err != nil {
 			return err
 		}
-		b, err := json.MarshalIndent(plain(reflect.ValueOf(v)), "", "  ")
+		b, err := json.MarshalIndent(v, "", "  ")
 		if err != nil {
 			return fmt.Errorf("artifact %q as JSON: %w", name, err)
 		}
@@ -125,41 +122,4 @@ func (q *request) copy(content io.Reader) error {
 		panic(http.ErrAbortHandler)
 	}
 	return nil
-}
-
-// plain turns a decoded value into one that JSON can hold: NaN and infinities become text, and so do the keys of maps.
-func plain(v reflect.Value) any {
-	switch v.Kind() {
-	case reflect.Invalid:
-		return nil
-	case reflect.Interface, reflect.Pointer:
-		if v.IsNil() {
-			return nil
-		}
-		return plain(v.Elem())
-	case reflect.Float32, reflect.Float64:
-		if f := v.Float(); math.IsNaN(f) || math.IsInf(f, 0) {
-			return fmt.Sprint(f)
-		}
-	case reflect.Slice, reflect.Array:
-		if v.Type().Elem().Kind() == reflect.Uint8 {
-			break // base64
-		}
-		out := make([]any, v.Len())
-		for i := range out {
-			out[i] = plain(v.Index(i))
-		}
-		return out
-	case reflect.Map:
-		out := make(map[string]any, v.Len())
-		for _, key := range v.MapKeys() {
-			out[fmt.Sprint(key.Interface())] = plain(v.MapIndex(key))
-		}
-		return out
-	default:
-		if t, ok := reflect.TypeAssert[time.Time](v); ok {
-			return t.Format(time.RFC3339Nano)
-		}
-	}
-	return v.Interface()
 }
