@@ -20,9 +20,8 @@ GOLANGCI_LINT := $(TOOLS)/golangci-lint
 WORKFLOWCHECK := $(TOOLS)/workflowcheck
 
 # Packages that the race detector leaves out, as a regular expression over import paths. The conformance suite goes the same
-# ways as package tests, with a Temporal server that the detector slows down tenfold; the tests in a browser wait for pages that
-# packages ui and report have tests for. Empty: none.
-RACE_SKIP ?= /tests/(conformance|ui|ui/.*)$$
+# ways as package tests, with a Temporal server that the detector slows down tenfold. Empty: none.
+RACE_SKIP ?= /tests/conformance$$
 # Tests that it leaves out: with a server that slow, what they wait for takes longer than they wait; and those about memory, of
 # which the detector takes many times what a program needs.
 RACE_SKIP_TESTS ?= ^(TestHerd.*|TestKilledFanOut|TestKilledPrediction.*|TestKilledWorkerOfIsolatedStep|TestLimitContinuesAsNew|TestOutage|TestPredictionsOutliveAnOutage|TestWorkersShareA.*|TestProbeOfAWorkerThatIsGone|TestIsolatedStepsOverMemory|TestFailures|TestIdempotencyOnS3|TestMemory)$$
