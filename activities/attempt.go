@@ -274,7 +274,7 @@ func (t *attempt) call(ctx context.Context, state any, join *joinSource) (*polic
 	done := t.goCall(t.equip(run, t.logger(), t.progress), state, join)
 	defer t.live.stop() // what the cards show is about to change
 
-	stop := activity.GetWorkerStopChannel(ctx)
+	stop := stopping(ctx)
 	var drain <-chan time.Time
 	for waiting := true; waiting; {
 		select {

@@ -16,8 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"go.temporal.io/sdk/activity"
-
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/isolate"
@@ -83,7 +81,7 @@ func (p *program) run(ctx context.Context) outcome {
 	switch {
 	case stopped && exit.Memory == 0:
 		o.err = context.Cause(ctx)
-	case exit.Memory == 0 && stoppedWith(activity.GetWorkerStopChannel(ctx), exit):
+	case exit.Memory == 0 && stoppedWith(stopping(ctx), exit):
 		o.err = errStopped()
 	case exit.Code != 0 || exit.Memory > 0:
 		o.err = p.failed(exit, command.Memory, process.Stderr.Tail(crashBytes))

@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"go.temporal.io/sdk/activity"
 
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/guard"
@@ -197,7 +196,7 @@ func (c *child) ended(ctx context.Context, e isolate.Exit) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	if stoppedWith(activity.GetWorkerStopChannel(ctx), e) {
+	if stoppedWith(stopping(ctx), e) {
 		return errStopped()
 	}
 	if c.begun {
