@@ -9,7 +9,6 @@ import (
 	"syscall"
 	"time"
 
-
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/isolate"
