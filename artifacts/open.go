@@ -46,6 +46,8 @@ func Open(ctx context.Context, location string, o Options) (*Store, error) {
 			return nil, fmt.Errorf("store %q: not a file URL (write file:///absolute/path)", location)
 		}
 		return openDir(u.Path, o)
+	case "overlay":
+		return openOverlay(ctx, location, o)
 	case "s3":
 		at, err := parseS3(location)
 		if err != nil {
