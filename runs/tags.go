@@ -53,6 +53,8 @@ type Filter struct {
 	Statuses []records.Status
 	// Since and Until bound when the run started, both included. Zero means no bound.
 	Since, Until time.Time
+
+	origin string // that the run was resumed from; "" means any
 }
 
 // Match reports whether the filter takes the run.
@@ -60,7 +62,7 @@ func (f Filter) Match(r *Run) bool { return f.facts(r) && f.status(r) }
 
 // facts asks for all that is known before the run's state is.
 func (f Filter) facts(r *Run) bool {
-	for _, wanted := range [][2]string{{f.User, r.User}, {f.Project, r.Project}, {f.Branch, r.Branch}} {
+	for _, wanted := range [][2]string{{f.User, r.User}, {f.Project, r.Project}, {f.Branch, r.Branch}, {f.origin, r.Origin}} {
 		if wanted[0] != "" && wanted[0] != wanted[1] {
 			return false
 		}
