@@ -220,18 +220,7 @@ func (it *Items) load(ctx context.Context, i int, into any) error {
 	if i < 0 || i >= it.head.Len {
 		return fmt.Errorf("item %d of a list of %d", i, it.head.Len)
 	}
-	chunk, first := it.body, 0
-	if it.head.Chunks > 0 {
-		c, err := it.find(i)
-		if err == nil {
-			chunk, err = it.store.GetBlob(ctx, c.digest)
-		}
-		if err != nil {
-			return fmt.Errorf("item %d: %w", i, err)
-		}
-		first = c.first
-	}
-	e, content, err := it.item(chunk, i-first)
+	e, content, err := it.content(ctx, i)
 	if err == nil {
 		err = artifacts.Decode(e, content, into)
 	}
@@ -239,6 +228,22 @@ func (it *Items) load(ctx context.Context, i int, into any) error {
 		return fmt.Errorf("item %d: %w", i, err)
 	}
 	return nil
+}
+
+// content is item i as it is encoded.
+func (it *Items) content(ctx context.Context, i int) (artifacts.Entry, []byte, error) {
+	chunk, first := it.body, 0
+	if it.head.Chunks > 0 {
+		c, err := it.find(i)
+		if err == nil {
+			chunk, err = it.store.GetBlob(ctx, c.digest)
+		}
+		if err != nil {
+			return artifacts.Entry{}, nil, err
+		}
+		first = c.first
+	}
+	return it.item(chunk, i-first)
 }
 
 // find returns the chunk of an item: the last one that does not begin after it.
