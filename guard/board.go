@@ -32,6 +32,9 @@ type Report struct {
 	WantProbe bool `json:"want_probe,omitempty"`
 	// WantRetries is how many retries it wants to borrow.
 	WantRetries int `json:"want_retries,omitempty"`
+	// Unspent is how many it did not make of those that it borrowed with report Loan, until they were good no more.
+	Unspent int `json:"unspent,omitempty"`
+	Loan    int `json:"loan,omitempty"`
 }
 
 // Probed is how a probe ended.
@@ -81,6 +84,10 @@ type BoardWorker struct {
 	// Called is when it last told of calls, Streak how many of the latest failed.
 	Called time.Time `json:"called,omitzero"`
 	Streak int       `json:"streak,omitzero"`
+	// Lent is how many retries it borrowed last, with report Loan, and LentAt when they count.
+	Lent   int       `json:"lent,omitzero"`
+	Loan   int       `json:"loan,omitzero"`
+	LentAt time.Time `json:"lent_at,omitzero"`
 }
 
 const (
@@ -107,6 +114,8 @@ func (r Report) Check() error {
 		return fmt.Errorf("streak is %d (use 0 or more)", r.Streak)
 	case r.WantRetries < 0 || r.WantRetries > maxLoan:
 		return fmt.Errorf("%d retries are wanted (use 0 to %d)", r.WantRetries, maxLoan)
+	case r.Unspent < 0 || r.Unspent > maxLoan:
+		return fmt.Errorf("%d retries were not spent (use 0 to %d)", r.Unspent, maxLoan)
 	case r.Since < 0, r.Probed != nil && r.Probed.Ago < 0:
 		return errors.New("something happened in the future (since and ago are durations, counted back)")
 	}
@@ -138,19 +147,42 @@ func (b *Board) Report(now time.Time, r Report) Answer {
 		a.For, a.ProbeFor = max(0, b.Until.Sub(now)), max(0, b.ProbeEnd.Sub(now))
 	}
 	if b.Settings.Budget.Percent > 0 {
-		c := b.lendable(now)
-		a.Left = b.left(c.Firsts, c.Retries)
-		a.Retries = min(r.WantRetries, a.Left)
-		a.Left -= a.Retries
-		b.Budget.add(now, now.Add(b.loan()), Counts{Retries: a.Retries})
+		b.lend(now, r, &a)
 	}
 	a.Breaker, a.Throttle, a.Budget = b.Breaker.sum(now), b.Throttle.sum(now), b.lendable(now)
 	return a
 }
 
+// lend lends retries of the budget, after those were taken back that the process has left of its last loan.
+func (b *Board) lend(now time.Time, r Report, a *Answer) {
+	i, known := b.worker(r.Worker)
+	if known && r.Unspent > 0 && r.Loan == b.Workers[i].Loan {
+		w := &b.Workers[i]
+		b.Budget.take(w.LentAt, min(r.Unspent, w.Lent))
+		w.Lent = 0
+	}
+	c := b.lendable(now)
+	a.Left = b.left(c.Firsts, c.Retries)
+	a.Retries = min(r.WantRetries, a.Left)
+	a.Left -= a.Retries
+	if a.Retries == 0 {
+		return
+	}
+	at := now.Add(b.loan())
+	b.Budget.add(now, at, Counts{Retries: a.Retries})
+	if known {
+		w := &b.Workers[i]
+		w.Lent, w.Loan, w.LentAt = a.Retries, r.Seq, at
+	}
+}
+
+func (b *Board) worker(name string) (int, bool) {
+	return slices.BinarySearchFunc(b.Workers, name, func(w BoardWorker, name string) int { return cmp.Compare(w.Name, name) })
+}
+
 // fresh notes that a process reported, and says whether this report has not come before.
 func (b *Board) fresh(now time.Time, r Report) bool {
-	i, known := slices.BinarySearchFunc(b.Workers, r.Worker, func(w BoardWorker, name string) int { return cmp.Compare(w.Name, name) })
+	i, known := b.worker(r.Worker)
 	if !known {
 		b.Workers = slices.Insert(b.Workers, i, BoardWorker{Name: r.Worker})
 	}
@@ -217,6 +249,9 @@ func (b *Board) active(now time.Time) int {
 func (b *Board) Reset(now time.Time) {
 	b.reset(now)
 	b.forgive()
+	for i := range b.Workers {
+		b.Workers[i].Lent = 0
+	}
 	b.Resets++
 }
 

@@ -42,8 +42,9 @@ type sharing struct {
 	wantProbe  bool
 
 	waiting  int // how many calls wait for a retry
-	borrowed int // retries, until returned
+	borrowed int // retries, until returned, with report loan
 	returned time.Time
+	loan     int
 	spent    int // of them since the last report
 }
 
@@ -241,6 +242,9 @@ func (d *Dependency) report(now time.Time) Report {
 	if d.waiting > 0 {
 		r.WantRetries = min(d.waiting+d.spent, maxLoan) // as many more as lately
 	}
+	if d.borrowed > 0 && now.After(d.returned) {
+		r.Unspent, r.Loan = d.borrowed, d.loan
+	}
 	d.spent = 0
 	return r
 }
@@ -249,8 +253,11 @@ func (d *Dependency) report(now time.Time) Report {
 func (d *Dependency) take(f *flight, a Answer) {
 	now, s, me := d.now(), &d.state, d.registry.options.Worker
 	d.answer, d.heard, d.replied, d.sent, d.silent = a, now, f.number, nil, time.Time{}
+	if f.report.Unspent > 0 {
+		d.borrowed = 0
+	}
 	if a.Retries > 0 {
-		d.borrowed, d.returned = a.Retries, f.sentAt.Add(s.loan())
+		d.borrowed, d.returned, d.loan = a.Retries, f.sentAt.Add(s.loan()), f.report.Seq
 	}
 	if d.resets >= 0 && a.Resets != d.resets {
 		s.reset(now)
@@ -285,7 +292,7 @@ func (d *Dependency) take(f *flight, a Answer) {
 	}
 }
 
-// spend makes a retry of those that were borrowed. What is not spent in time stays counted.
+// spend makes a retry of those that were borrowed. What is not spent in time is given back with the next report.
 func (d *Dependency) spend() bool {
 	now := d.now()
 	if d.borrowed == 0 || now.After(d.returned) {

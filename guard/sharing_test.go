@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -252,6 +253,7 @@ func TestNonsenseIsRefused(t *testing.T) {
 		"too many":         func(r *guard.Report) { r.Counts.Calls = 1 << 40 },
 		"more than all":    func(r *guard.Report) { r.Counts.Failures = 2 },
 		"greedy":           func(r *guard.Report) { r.WantRetries = 1 << 20 },
+		"generous":         func(r *guard.Report) { r.Unspent = -1 },
 		"from the future":  func(r *guard.Report) { r.Since = -1 },
 		"a later probe":    func(r *guard.Report) { r.Probed = &guard.Probed{Ago: -1} },
 		"strange settings": func(r *guard.Report) { r.Settings.Breaker.Percent = 200 },
@@ -311,6 +313,32 @@ func TestBadNewsDoesNotWaitForGood(t *testing.T) {
 	c.move(15*time.Second - 10*time.Millisecond)
 	slow.End(down)
 	eventually(t, "the failure is known before the good call has waited for more than a minute", func() bool { return s.view().Breaker.Failures == 1 })
+}
+
+// Bursts borrow more than they turn out to need. All the same they get what the budget has, and no more.
+func TestWhatIsNotSpentIsGivenBack(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c, _, a, b := two(policies.Dependency{Budget: policies.Budget{Percent: 50, Window: time.Minute}})
+		for range 200 {
+			call(t, a, nil)
+			call(t, b, nil)
+		}
+		allowed := 0
+		for range 20 {
+			for _, d := range []*guard.Dependency{a, b} {
+				for range 10 {
+					if d.AllowRetry() == nil {
+						allowed++
+					}
+				}
+			}
+			synctest.Wait()
+			c.move(2100 * time.Millisecond)
+		}
+		require.LessOrEqual(t, allowed, 200)
+		require.Greater(t, allowed, 190)
+	})
 }
 
 // What a closed registry would still have to tell it keeps to itself.

@@ -79,6 +79,16 @@ func (w *Window) add(now, at time.Time, c Counts) {
 	w.Buckets = slices.Insert(w.Buckets, i, Bucket{At: n, Counts: c})
 }
 
+// take takes back retries that were counted as of a time. Those that are forgotten already stay so.
+func (w *Window) take(at time.Time, retries int) {
+	n := w.number(at)
+	for i := range w.Buckets {
+		if b := &w.Buckets[i]; b.At == n {
+			b.Retries -= min(retries, b.Retries)
+		}
+	}
+}
+
 // sum is the counts within the window, and of up to a twentieth of it before.
 func (w *Window) sum(now time.Time) Counts { return w.since(w.number(now) - buckets) }
 
