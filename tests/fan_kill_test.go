@@ -159,7 +159,7 @@ func killFanOut(t testing.TB, location string, env []string, items int, pause ti
 	const every = 5 * time.Second
 	dir, j := t.TempDir(), newJournal(t)
 	server := startDev(t, dir)
-	defer server.kill()
+	defer func() { server.kill() }() // the one that runs by then
 	w := &workers{
 		t: t, queue: strings.ReplaceAll(t.Name(), "/", "-"), store: location, byPID: map[int]*program{},
 		env: append([]string{"TEMPORAL_ADDRESS=" + server.address}, env...),
