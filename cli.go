@@ -83,8 +83,8 @@ func (c *command) root() *cobra.Command {
 	root.AddCommand(
 		c.runCmd(), c.resumeCmd(), c.attachCmd(), c.cancelCmd(),
 		c.retryCmd(), c.skipCmd(), c.failCmd(),
-		c.listCmd(), c.showCmd(), c.whyCmd(), c.logsCmd(), c.dumpCmd(), c.cardCmd(), c.tagCmd(), c.breakersCmd(),
-		c.checkCmd(), c.graphCmd(), c.policyCmd(), c.uiCmd(), c.devCmd(), c.workerCmd(),
+		c.listCmd(), c.showCmd(), c.whyCmd(), c.diffCmd(), c.logsCmd(), c.dumpCmd(), c.cardCmd(), c.tagCmd(), c.breakersCmd(),
+		c.spinCmd(), c.reproCmd(), c.checkCmd(), c.graphCmd(), c.policyCmd(), c.uiCmd(), c.devCmd(), c.workerCmd(),
 	)
 	return root
 }

@@ -20,6 +20,7 @@ func TestScripts(t *testing.T) {
 			env.Setenv("STEPWELL_STORE", runs.dir)
 			env.Setenv("SHAPES", shapes.dir)
 			env.Setenv("DONE", "TrainFlow/"+completedRun)
+			env.Setenv("FAILED", "TrainFlow/"+failedRun)
 			env.Setenv("TOLERATED", "TrainFlow/"+toleratedRun)
 			env.Setenv("BATCHED", "TrainFlow/"+batchedRun)
 			return nil
