@@ -94,10 +94,10 @@ type view struct {
 	Artifacts     []valueView
 	Params        []valueView
 	Attempts      []attemptView
-	Earlier       int // attempts left out
+	Earlier       string // how many attempts are left out
 	Log           string
 	LogLines      int
-	LogEarlier    int // log lines left out
+	LogEarlier    string // how many lines of the log are left out
 }
 
 type fact struct{ Name, Value string }
@@ -161,13 +161,15 @@ func write(w io.Writer, d *flow.CardData, name string) error {
 		}
 		return 1
 	})
-	v.Earlier = max(0, len(d.Attempts)-maxAttempts)
-	for _, a := range d.Attempts[v.Earlier:] {
+	skipped := max(0, len(d.Attempts)-maxAttempts)
+	v.Earlier = some(skipped)
+	for _, a := range d.Attempts[skipped:] {
 		v.Attempts = append(v.Attempts, attemptOf(a))
 	}
-	v.LogEarlier = max(0, len(d.Log)-maxLogLines)
-	lines := make([]string, 0, len(d.Log)-v.LogEarlier)
-	for _, line := range d.Log[v.LogEarlier:] {
+	skipped = max(0, len(d.Log)-maxLogLines)
+	v.LogEarlier = some(skipped)
+	lines := make([]string, 0, len(d.Log)-skipped)
+	for _, line := range d.Log[skipped:] {
 		lines = append(lines, shown(strings.TrimRight(line, "\r\n"), maxLineRunes))
 	}
 	v.Log, v.LogLines = strings.Join(lines, "\n"), len(lines)
@@ -175,6 +177,14 @@ func write(w io.Writer, d *flow.CardData, name string) error {
 		return fmt.Errorf("write the card of %q: %w", d.Info.Task, err)
 	}
 	return nil
+}
+
+// some is a number of things that are left out, "" if none are.
+func some(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return Count(n)
 }
 
 func facts(d *flow.CardData) []fact {
@@ -191,7 +201,7 @@ func facts(d *flow.CardData) []fact {
 		add("Running for", duration(d.Written.Sub(d.Started)))
 	}
 	if n := len(d.Attempts); n > 0 {
-		add("Attempts", fmt.Sprint(n))
+		add("Attempts", Count(n))
 	}
 	add("Started", instant(d.Started))
 	add("Ended", instant(d.Ended))
@@ -253,7 +263,7 @@ func componentsOf(components []flow.Component) []template.HTML {
 		room -= len(out[len(out)-1])
 	}
 	if left := len(components) - len(out); left > 0 {
-		out = append(out, note("%d more components are left out", left))
+		out = append(out, note("%s more components are left out", Count(left)))
 	}
 	return out
 }

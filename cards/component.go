@@ -109,10 +109,10 @@ func (t Table) CardHTML() template.HTML {
 	}
 	var more []string
 	if left := len(t.Rows) - len(rows); left > 0 {
-		more = append(more, fmt.Sprintf("%d more rows", left))
+		more = append(more, Count(left)+" more rows")
 	}
 	if left := all - width; left > 0 {
-		more = append(more, fmt.Sprintf("%d more columns", left))
+		more = append(more, Count(left)+" more columns")
 	}
 	if more != nil {
 		data.More = "… and " + strings.Join(more, ", ")
@@ -204,23 +204,20 @@ func number4(f float64) string {
 
 func minus(s string) string { return strings.ReplaceAll(s, "-", "−") }
 
-// grouped puts a narrow no-break space between groups of three digits, from five digits on.
+// grouped puts commas between groups of three digits, from five digits on: what is in a cell and has four may be a year.
 func grouped(s string) string {
-	sign := ""
-	if rest, ok := strings.CutPrefix(s, "-"); ok {
-		sign, s = "−", rest
+	if digits := strings.TrimPrefix(s, "-"); len(digits) < 5 {
+		return minus(s)
 	}
-	if len(s) < 5 {
-		return sign + s
+	return minus(commas(s))
+}
+
+// commas puts commas between groups of three digits.
+func commas(s string) string {
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
 	}
-	var b strings.Builder
-	for i, r := range s {
-		if i > 0 && (len(s)-i)%3 == 0 {
-			b.WriteRune('\u202f')
-		}
-		b.WriteRune(r)
-	}
-	return sign + b.String()
+	return s
 }
 
 // duration writes a duration with about three digits: "850 ms", "2.71 s", "3 m 20 s", "2 h 5 m".
@@ -271,7 +268,7 @@ func cut(s string, n int) string {
 		_, size := utf8.DecodeRuneInString(s[end:])
 		end += size
 	}
-	return fmt.Sprintf("%s… (%d more characters)", s[:end], runes-n)
+	return fmt.Sprintf("%s… (%s more characters)", s[:end], Count(runes-n))
 }
 
 // shown makes s fit to be shown, in at most n runes.

@@ -64,13 +64,13 @@ func TestCell(t *testing.T) {
 		{"1 km", "1 km", false},
 		{0, "0", true},
 		{-1234, "−1234", true},
-		{1234567, "1\u202f234\u202f567", true},
-		{int64(math.MinInt64), "−9\u202f223\u202f372\u202f036\u202f854\u202f775\u202f808", true},
+		{1234567, "1,234,567", true},
+		{int64(math.MinInt64), "−9,223,372,036,854,775,808", true},
 		{uint8(200), "200", true},
 		{0.0, "0", true},
 		{0.123456, "0.1235", true},
 		{-12.3456, "−12.35", true},
-		{123456.7, "123\u202f457", true},
+		{123456.7, "123,457", true},
 		{1.5e12, "1.5e+12", true},
 		{1.5e-7, "1.5e−07", true},
 		{float32(0.5), "0.5000", true},
@@ -128,11 +128,11 @@ func TestTableIsBounded(t *testing.T) {
 	}
 	page := string(Table{Columns: []string{"i", "x"}, Rows: rows}.CardHTML())
 	require.Len(t, texts(t, page, "tr"), 1+maxTableRows)
-	require.Contains(t, page, "… and 9500 more rows")
+	require.Contains(t, page, "… and 9,500 more rows")
 
 	wide := string(Table{Columns: slices.Repeat([]string{"c"}, 100_000), Rows: [][]any{make([]any, 200_000)}}.CardHTML())
 	require.Len(t, texts(t, wide, "td"), maxTableColumns)
-	require.Contains(t, wide, "… and 199950 more columns")
+	require.Contains(t, wide, "… and 199,950 more columns")
 
 	long := slices.Repeat([][]any{slices.Repeat([]any{strings.Repeat("x", 3000)}, maxTableColumns)}, maxTableRows)
 	page = string(Table{Rows: long}.CardHTML())
@@ -162,7 +162,7 @@ func TestComponentsAreBounded(t *testing.T) {
 	many := slices.Repeat([]flow.Component{ValueBox{Label: "a", Value: 1}}, 10_000)
 	page := renderCard(t, &flow.CardData{Components: many})
 	require.Equal(t, maxComponents, strings.Count(page, `<div class="box">`))
-	require.Contains(t, page, "9500 more components are left out")
+	require.Contains(t, page, "9,500 more components are left out")
 
 	large := slices.Repeat([]flow.Component{foreign(strings.Repeat("x", 1<<20))}, 100)
 	page = renderCard(t, &flow.CardData{Components: large})
@@ -177,8 +177,8 @@ func TestCardIsBounded(t *testing.T) {
 	d.Log = slices.Repeat(d.Log, 5000)
 	page := renderCard(t, d)
 	require.Less(t, len(page), 4<<20)
-	require.Contains(t, page, "4900 earlier attempts are left out")
-	require.Contains(t, page, "9500 earlier lines are left out")
+	require.Contains(t, page, "4,900 earlier attempts are left out")
+	require.Contains(t, page, "9,500 earlier lines are left out")
 	checkSafe(t, page)
 }
 

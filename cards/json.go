@@ -50,8 +50,8 @@ type treeNode struct {
 	Open     bool
 }
 
-// More is how many parts are left out.
-func (n *treeNode) More() int { return n.Count - len(n.Children) }
+// More is how many parts are left out, "" if none are.
+func (n *treeNode) More() string { return some(n.Count - len(n.Children)) }
 
 var treeText = template.Must(template.New("tree").Parse(
 	`{{define "key"}}{{if .HasKey}}<span class="key">{{.Key}}</span> {{end}}{{end}}` +
@@ -144,7 +144,7 @@ func plural(n int, noun string) string {
 	if n != 1 {
 		noun += "s"
 	}
-	return fmt.Sprintf("%d %s", n, noun)
+	return Count(n) + " " + noun
 }
 
 // scalar writes a value without parts as JSON has it, so that "1" and 1 can be told apart.

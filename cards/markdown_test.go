@@ -43,5 +43,5 @@ func TestMarkdownIsCut(t *testing.T) {
 	t.Parallel()
 	got := string(Markdown(strings.Repeat("word ", 1_000_000)).CardHTML())
 	require.Less(t, len(got), 2*maxMarkdownRunes)
-	require.Contains(t, got, "(4970000 more characters)")
+	require.Contains(t, got, "(4,970,000 more characters)")
 }

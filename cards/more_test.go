@@ -96,7 +96,7 @@ func TestProgressBar(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.Contains(t, string(bar.CardHTML()), "1000 of 20\u202f000 (5 %)")
+	require.Contains(t, string(bar.CardHTML()), "1,000 of 20,000 (5 %)")
 	bar.Set(30_000)
 	require.Contains(t, string(bar.CardHTML()), `max="20000" value="20000"`)
 	bar.Set(math.MaxInt64)
@@ -138,8 +138,8 @@ func TestJSONTree(t *testing.T) {
 	require.Contains(t, html, `<span class="quiet">3 items</span>`)
 
 	many := string(JSON{Value: make([]int, 20_000)}.CardHTML())
-	require.Contains(t, many, "20000 items")
-	require.Contains(t, many, "… and 15001 more")
+	require.Contains(t, many, "20,000 items")
+	require.Contains(t, many, "… and 15,001 more")
 	require.Less(t, len(many), 200_000)
 
 	type loop struct{ Next *loop }
@@ -152,7 +152,7 @@ func TestJSONTree(t *testing.T) {
 
 func TestArtifact(t *testing.T) {
 	t.Parallel()
-	require.Contains(t, string(Artifact{Name: "N", Value: 12345}.CardHTML()), "<code>12\u202f345</code>")
+	require.Contains(t, string(Artifact{Name: "N", Value: 12345}.CardHTML()), "<code>12,345</code>")
 	require.Contains(t, string(Artifact{Name: "When", Value: time.Minute}.CardHTML()), "<code>1 m 0 s</code>")
 	require.Contains(t, string(Artifact{Name: "Model", Value: map[string]int{"a": 1}}.CardHTML()), `<span class="key">a</span>`)
 	require.Contains(t, string(Artifact{Name: "Err", Value: errors.New("boom")}.CardHTML()), "boom")
@@ -218,7 +218,7 @@ func TestTimeline(t *testing.T) {
 	}
 	html = string(Timeline{Spans: many}.CardHTML())
 	require.Equal(t, maxTimelineRows, strings.Count(html, `<th scope="row">`))
-	require.Contains(t, html, "… and 4000 more")
+	require.Contains(t, html, "… and 4,000 more")
 }
 
 func TestLiveCardSaysHowOldItIs(t *testing.T) {
@@ -226,7 +226,7 @@ func TestLiveCardSaysHowOldItIs(t *testing.T) {
 	page := renderCard(t, live())
 	require.Contains(t, page, "This is how it stood at 2026-03-14 09:27:01 UTC")
 	require.Contains(t, page, "<dt>Running for</dt><dd>8 s</dd>")
-	require.Contains(t, page, "1200 of 4000 (30 %)")
+	require.Contains(t, page, "1,200 of 4,000 (30 %)")
 	over := renderCard(t, &flow.CardData{Outcome: "completed", Done: 3, Total: 4, Written: time.Now()})
 	require.NotContains(t, over, "3 of 4", "what is done needs no progress")
 }

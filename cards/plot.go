@@ -96,7 +96,7 @@ func (p Plot) CardHTML() (out template.HTML) {
 	}
 	remark := ""
 	if d.dropped > 0 {
-		remark = fmt.Sprintf("%d values that are not finite numbers are left out.", d.dropped)
+		remark = Count(d.dropped) + " values that are not finite numbers are left out."
 	}
 	legend := d.legend
 	if len(legend) == 1 && !legend[0].Dashed {

@@ -54,9 +54,9 @@ func (b *ProgressBar) CardHTML() template.HTML {
 	done := b.done
 	b.mu.Unlock()
 	total := max(b.Total, 0)
-	text := grouped(strconv.FormatInt(done, 10))
+	text := commas(strconv.FormatInt(done, 10))
 	if total > 0 {
-		text += " of " + grouped(strconv.FormatInt(total, 10))
+		text += " of " + commas(strconv.FormatInt(total, 10))
 	}
 	if unit := label(b.Unit); unit != "" {
 		text += " " + unit

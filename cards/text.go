@@ -32,10 +32,7 @@ func (l Log) CardHTML() template.HTML {
 	if name == "" {
 		name = "log"
 	}
-	return execute(logText, struct {
-		Title, Name, Text string
-		Earlier           int
-	}{label(l.Title), name, strings.Join(lines, "\n"), earlier})
+	return execute(logText, struct{ Title, Name, Text, Earlier string }{label(l.Title), name, strings.Join(lines, "\n"), some(earlier)})
 }
 
 // Error shows an error that the step has dealt with itself. What ends a task is on the default card without this.

@@ -99,7 +99,7 @@ func (t Timeline) CardHTML() template.HTML {
 		data.From, data.To = instant(from), "+ "+duration(max(to.Sub(from), 0))
 	}
 	if left > 0 {
-		data.More = fmt.Sprintf("… and %d more", left)
+		data.More = "… and " + Count(left) + " more"
 	}
 	return execute(timelineTable, data)
 }

@@ -126,6 +126,16 @@ func usesVega(components []template.HTML) bool {
 	return false
 }
 
+// Scripts are the digests of the scripts with which a card draws charts, each as a Content-Security-Policy names it:
+// 'sha256-…'. Whoever serves stored cards allows these and no others.
+func Scripts() []string {
+	var all []string
+	for _, s := range vegaScripts() {
+		all = append(all, digest(s))
+	}
+	return all
+}
+
 func vegaScripts() []string {
 	return []string{vegaScript, vegaLiteScript, vegaInterpreterScript, vegaDrawScript}
 }

@@ -146,13 +146,13 @@ func (o places) speed(v *foreachView, f *runs.Foreach, all []*measure) {
 	box := func(name, value, note string) { v.Boxes = append(v.Boxes, boxView{name, value, note}) }
 	items := "unknown"
 	if f.Items > 0 || f.State == runs.Completed {
-		items = grouped(f.Items)
+		items = cards.Count(f.Items)
 	}
 	box("items", items, "")
-	box("completed", grouped(f.Completed), percent(f.Completed, f.Items))
-	box("failed", grouped(f.Failed), percent(f.Failed, f.Items))
+	box("completed", cards.Count(f.Completed), percent(f.Completed, f.Items))
+	box("failed", cards.Count(f.Failed), percent(f.Failed, f.Items))
 	if f.Running > 0 {
-		box("tasks running", grouped(f.Running), "")
+		box("tasks running", cards.Count(f.Running), "")
 	}
 	var span measure
 	for _, m := range all {
@@ -173,13 +173,13 @@ func (o places) speed(v *foreachView, f *runs.Foreach, all []*measure) {
 			unit, value := perUnit(rate)
 			box("items each "+unit, value, "")
 			if left := f.Items - done; live && left > 0 {
-				box("left", cards.Duration(time.Duration(float64(left)/rate*float64(time.Second)).Round(time.Second)), grouped(left)+" items")
+				box("left", cards.Duration(time.Duration(float64(left)/rate*float64(time.Second)).Round(time.Second)), cards.Count(left)+" items")
 			}
 		}
 	}
 	if f.Items > 0 {
 		v.Done, v.BadShare = number(float64(f.Completed)/float64(f.Items)*1000), number(float64(f.Failed)/float64(f.Items)*1000)
-		v.DoneText = fmt.Sprintf("%s of %s items have ended", grouped(done), grouped(f.Items))
+		v.DoneText = fmt.Sprintf("%s of %s items have ended", cards.Count(done), cards.Count(f.Items))
 	}
 }
 
@@ -210,10 +210,10 @@ func percent(n, of int) string {
 
 func (o places) stepRow(m *measure) stepView {
 	s := m.step
-	v := stepView{Step: o.step(s), State: state(s.State), Completed: grouped(s.Completed), Failed: grouped(s.Failed), Caught: grouped(s.Caught),
-		Running: grouped(s.Running), Total: "unknown"}
+	v := stepView{Step: o.step(s), State: state(s.State), Completed: cards.Count(s.Completed), Failed: cards.Count(s.Failed), Caught: cards.Count(s.Caught),
+		Running: cards.Count(s.Running), Total: "unknown"}
 	if s.Total > 0 {
-		v.Total = grouped(s.Total)
+		v.Total = cards.Count(s.Total)
 	}
 	rest := s.Counts
 	rest.Total, rest.Completed, rest.Failed, rest.Caught, rest.Running = 0, 0, 0, 0, 0
@@ -221,7 +221,7 @@ func (o places) stepRow(m *measure) stepView {
 	if median, longest := m.typical(); longest > 0 {
 		v.Median, v.Longest = cards.Duration(median), cards.Duration(longest)
 		if len(m.tasks) < m.of {
-			v.Looked = fmt.Sprintf("times are of %s that were looked at", grouped(len(m.tasks)))
+			v.Looked = fmt.Sprintf("times are of %s that were looked at", cards.Count(len(m.tasks)))
 		}
 	}
 	return v
@@ -316,7 +316,7 @@ func (o places) kinds(ctx context.Context, f *runs.Foreach) ([]kindView, string,
 	}
 	looked := ""
 	if len(failed) < total {
-		looked = fmt.Sprintf("of %s that failed, %s were looked at, spread over all", many(total, "task"), grouped(len(failed)))
+		looked = fmt.Sprintf("of %s that failed, %s were looked at, spread over all", many(total, "task"), cards.Count(len(failed)))
 	}
 	return kinds, looked, nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/stepwell-flows/stepwell/cards"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/graph"
 	"github.com/stepwell-flows/stepwell/runs"
@@ -118,12 +119,12 @@ func (d *drawing) box(name string) cell {
 	if s := d.steps[name]; s != nil {
 		class, l = tone(s.State), d.step(s)
 		if s.Task == nil && s.Begun() > 0 {
-			second = grouped(s.Completed)
+			second = cards.Count(s.Completed)
 			if s.Total > 0 {
-				second += " of " + grouped(s.Total)
+				second += " of " + cards.Count(s.Total)
 			}
 			if s.Failed > 0 {
-				second += ", " + grouped(s.Failed) + " failed"
+				second += ", " + cards.Count(s.Failed) + " failed"
 			}
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"math"
 	"strings"
 
+	"github.com/stepwell-flows/stepwell/cards"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/runs"
 )
@@ -45,11 +46,11 @@ func (o places) grid(f *runs.Foreach, cells []runs.Cell) grid {
 	}
 	g := grid{Each: "Each square is an item, in the order of the list."}
 	if each > 1 {
-		g.Each = fmt.Sprintf("Each square is %s items that are next to each other in the list.", grouped(each))
+		g.Each = fmt.Sprintf("Each square is %s items that are next to each other in the list.", cards.Count(each))
 	}
 	add := func(tone, word string, n int) {
 		if n > 0 {
-			g.Legend = append(g.Legend, legendView{tone, word, grouped(n)})
+			g.Legend = append(g.Legend, legendView{tone, word, cards.Count(n)})
 		}
 	}
 	add("good", "completed", sum.Completed)
@@ -104,7 +105,7 @@ func lookOf(c runs.Cell) look {
 		if c.Items == 1 {
 			return word
 		}
-		return fmt.Sprintf("%s of %s %s", grouped(n), grouped(c.Items), word)
+		return fmt.Sprintf("%s of %s %s", cards.Count(n), cards.Count(c.Items), word)
 	}
 	switch {
 	case c.Failed > 0:

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"fmt"
 	"html/template"
-	"strconv"
 	"strings"
 	"time"
 
@@ -22,7 +21,7 @@ var (
 	//go:embed report.css
 	ownStyle string
 
-	pages = template.Must(template.New("report").ParseFS(templates, "*.html"))
+	pages = template.Must(template.New("report").Funcs(template.FuncMap{"count": cards.Count}).ParseFS(templates, "*.html"))
 
 	style        = cards.Style() + "\n" + ownStyle
 	styleElement = template.HTML("<style>" + style + "</style>") //nolint:gosec // constants of this module
@@ -188,21 +187,12 @@ func took(d time.Duration) string {
 	return cards.Duration(d)
 }
 
-// grouped writes a number with commas: 1,234,567.
-func grouped(n int) string {
-	s := strconv.Itoa(n)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
 // many counts things: "1 task", "1,200 tasks".
 func many(n int, noun string) string {
 	if n == 1 {
 		return "1 " + noun
 	}
-	return grouped(n) + " " + noun + "s"
+	return cards.Count(n) + " " + noun + "s"
 }
 
 // counts says how the tasks of a step stand: "9,998 of 10,000 completed, 2 failed".
@@ -210,12 +200,12 @@ func counts(c runs.Counts) string {
 	var parts []string
 	add := func(n int, word string) {
 		if n > 0 {
-			parts = append(parts, grouped(n)+" "+word)
+			parts = append(parts, cards.Count(n)+" "+word)
 		}
 	}
 	switch {
 	case c.Total > 0:
-		parts = append(parts, fmt.Sprintf("%s of %s completed", grouped(c.Completed), grouped(c.Total)))
+		parts = append(parts, fmt.Sprintf("%s of %s completed", cards.Count(c.Completed), cards.Count(c.Total)))
 	default:
 		add(c.Completed, "completed")
 	}

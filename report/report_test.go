@@ -211,3 +211,23 @@ func TestRunThatGoesOnIsDrawnAsItStands(t *testing.T) {
 	// Without Temporal nobody knows whether it goes on, and the page says when it was drawn.
 	has(t, l.runPage("r1", report.Options{Now: after(100)}), "not ended", "as of 2026-01-01 12:01:40 UTC")
 }
+
+func TestRunLeadsToItsOriginAndToWhatWasResumedFromIt(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, grid(flow.Fan{}))
+	l.failed("r1", 3)
+	lacks(t, l.runPage("r1", report.Options{Link: links}), "Resumed as", "Resumed from")
+	for i, id := range []string{"r2", "r3", "r4"} {
+		l.start(id, func(r *records.Run) {
+			r.Started, r.Origin, r.Root = after(60*float64(i+1)), "r1", "r1"
+			if id == "r4" {
+				r.Origin = "r3"
+			}
+		})
+	}
+	l.over("r2", records.End{Status: records.StatusCompleted, Ended: after(90)})
+	page := l.runPage("r1", report.Options{Link: links})
+	has(t, page, `<dt>Resumed as</dt><dd><a href="/GridFlow/r2">r2, completed</a></dd>`, `<a href="/GridFlow/r3">r3, not ended</a>`)
+	lacks(t, page, "r4")
+	has(t, l.runPage("r4", report.Options{Link: links}), `<dt>Resumed from</dt><dd><a href="/GridFlow/r3">r3</a></dd>`, `<dt>First run</dt><dd><a href="/GridFlow/r1">r1</a></dd>`)
+}

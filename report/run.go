@@ -23,6 +23,8 @@ const (
 	slowest = 5
 	// somePaused is how many tasks are listed that wait for a person.
 	somePaused = 10
+	// someResumed is how many runs are listed that were resumed from the run, the newest.
+	someResumed = 5
 )
 
 type runView struct {
@@ -83,7 +85,7 @@ func Run(ctx context.Context, w io.Writer, run *runs.Run, o Options) error {
 	}
 	v := runView{head: p.head("run", run.Run.Run, status(run)), Timeline: p.timeline(all)}
 	v.Path = p.crumbs()
-	v.Facts = p.facts()
+	v.Facts = append(p.facts(), p.resumed(ctx)...)
 	if logs := o.link(Place{Pathspec: p.spec(""), Logs: true}); logs != "" {
 		v.Links = append(v.Links, link{"Logs", logs})
 	}
@@ -142,6 +144,25 @@ func (o places) facts() []fact {
 	add("Code", run.Code, "")
 	add("Task queue", run.TaskQueue, "")
 	add("Store", run.Store().String(), "")
+	return out
+}
+
+// resumed links to the runs that were resumed from this one. It is not worth an error: one that cannot be read is left out.
+func (o places) resumed(ctx context.Context) []fact {
+	if !over(o.run) {
+		return nil
+	}
+	var out []fact
+	for run, err := range o.run.Resumed(ctx) {
+		if err != nil {
+			continue
+		}
+		if len(out) == someResumed {
+			return append(out, fact{"Resumed as", link{Text: "others before"}})
+		}
+		l := link{text(run.Run.Run) + ", " + status(run).Word, o.link(Place{Pathspec: runs.Pathspec{Flow: run.Flow, Run: run.Run.Run}})}
+		out = append(out, fact{"Resumed as", l})
+	}
 	return out
 }
 
@@ -204,13 +225,13 @@ func (o places) cascade(steps []*runs.Step) (out, never []link) {
 			if s.Name == first {
 				word = "others"
 			}
-			parts = append(parts, fmt.Sprintf("%s %s failed", grouped(failed), word))
+			parts = append(parts, fmt.Sprintf("%s %s failed", cards.Count(failed), word))
 		}
 		if s.Cancelled > 0 {
-			parts = append(parts, grouped(s.Cancelled)+" cancelled")
+			parts = append(parts, cards.Count(s.Cancelled)+" cancelled")
 		}
 		if s.Total > s.Begun() && s.Begun() > 0 {
-			parts = append(parts, fmt.Sprintf("%s never ran", grouped(s.Total-s.Begun())))
+			parts = append(parts, fmt.Sprintf("%s never ran", cards.Count(s.Total-s.Begun())))
 		}
 		l := o.step(s)
 		switch {
@@ -234,12 +255,12 @@ func (o places) overcome(steps []*runs.Step) []overcomeView {
 	for _, s := range steps {
 		var what []string
 		if s.Caught > 0 && s.Task == nil {
-			what = append(what, grouped(s.Caught)+" caught")
+			what = append(what, cards.Count(s.Caught)+" caught")
 		} else if s.Caught > 0 {
 			what = append(what, "caught")
 		}
 		if s.Failed > 0 && o.run.Status == records.StatusCompleted {
-			what = append(what, grouped(s.Failed)+" failed, which was tolerated")
+			what = append(what, cards.Count(s.Failed)+" failed, which was tolerated")
 		}
 		if len(what) == 0 || len(out) == manyTracks {
 			continue
@@ -310,10 +331,10 @@ func (o places) retried(all []*measure) ([]retryView, string) {
 		if m.failed+m.lost+m.deferred == 0 {
 			continue
 		}
-		v := retryView{Step: o.step(m.step), Tasks: grouped(m.retried), Failed: grouped(m.failed), Lost: grouped(m.lost), Deferred: grouped(m.deferred),
+		v := retryView{Step: o.step(m.step), Tasks: cards.Count(m.retried), Failed: cards.Count(m.failed), Lost: cards.Count(m.lost), Deferred: cards.Count(m.deferred),
 			Ran: cards.Duration(m.ran), Waited: cards.Duration(m.waited)}
 		if m.looked < m.retried {
-			v.Incomplete = fmt.Sprintf("counted in %d of them", m.looked)
+			v.Incomplete = fmt.Sprintf("counted in %s of them", cards.Count(m.looked))
 			atLeast = "at least "
 		}
 		ran, waited = ran+m.ran, waited+m.waited

@@ -133,7 +133,7 @@ func (o places) taskFacts(t *runs.Task, data *flow.CardData) []fact {
 		add("Duration", took(data.Ended.Sub(data.Started)), "")
 	}
 	if n := len(data.Attempts); n > 0 {
-		add("Attempts", grouped(n), "")
+		add("Attempts", cards.Count(n), "")
 	}
 	add("Started", instant(data.Started), "")
 	add("Ended", instant(data.Ended), "")
@@ -170,7 +170,7 @@ func pendingNote(t *runs.Task) string {
 	case p.Catch:
 		return "The attempts are spent, and its catch function runs."
 	case p.Running && p.Total > 0:
-		return fmt.Sprintf("Attempt %d runs: %s of %s done.", p.Attempt, grouped(int(p.Done)), grouped(int(p.Total)))
+		return fmt.Sprintf("Attempt %d runs: %s of %s done.", p.Attempt, cards.Count(int(p.Done)), cards.Count(int(p.Total)))
 	case p.Running:
 		return fmt.Sprintf("Attempt %d runs.", p.Attempt)
 	case !p.Next.IsZero():

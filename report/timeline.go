@@ -156,7 +156,7 @@ func (o places) attempts(v *timeline, m *measure, t *track) {
 		t.Bars = append(t.Bars, v.bar(p.Started, o.now(), 3, 14, "busy", fmt.Sprintf("attempt %d runs", p.Attempt)))
 		t.Note = fmt.Sprintf("attempt %d runs", p.Attempt)
 		if p.Total > 0 {
-			t.Note += fmt.Sprintf(", %s of %s done", grouped(int(p.Done)), grouped(int(p.Total)))
+			t.Note += fmt.Sprintf(", %s of %s done", cards.Count(int(p.Done)), cards.Count(int(p.Total)))
 		}
 	case p != nil:
 		wait(o.now(), "has waited")
@@ -184,7 +184,7 @@ func (o places) band(v *timeline, m *measure, t *track) {
 	if median, longest := m.typical(); longest > 0 {
 		t.Note = fmt.Sprintf("a task took %s, the longest %s", cards.Duration(median), cards.Duration(longest))
 		if len(m.tasks) < m.of {
-			t.Note += fmt.Sprintf(" (of %d that were looked at)", len(m.tasks))
+			t.Note += fmt.Sprintf(" (of %s that were looked at)", cards.Count(len(m.tasks)))
 		}
 	}
 	const bins = 120

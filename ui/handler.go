@@ -34,6 +34,7 @@ func Handler(source Source, o Options) http.Handler {
 		"GET /{$}":                                 (*request).flows,
 		"GET /runs/{flow}":                         (*request).runs,
 		"GET /runs/{flow}/{run}":                   (*request).run,
+		"GET /runs/{flow}/{run}/logs":              (*request).runLog,
 		"GET " + taskPattern:                       (*request).task,
 		"GET " + taskPattern + "/logs":             (*request).logs,
 		"GET " + taskPattern + "/log":              (*request).rawLog,
@@ -106,12 +107,12 @@ type errorView struct {
 }
 
 // show answers with a page made of a template.
-func (q *request) show(name string, view any) error {
+func (q *request) show(name string, view interface{ policy() string }) error {
 	var b bytes.Buffer
 	if err := templates.ExecuteTemplate(&b, name, view); err != nil {
 		return err
 	}
-	q.send(http.StatusOK, b.Bytes(), pagePolicy)
+	q.send(http.StatusOK, b.Bytes(), view.policy())
 	return nil
 }
 

@@ -1,6 +1,6 @@
 "use strict";
 // Keeps the page of a running run current: it fetches the page again and puts what is new in place of what is shown, without
-// moving what the reader has scrolled, opened or focused. It waits ten times as long as an answer took, two seconds at least, so
+// moving what the reader has scrolled, opened, focused or typed; who is at the end of a log stays there. It waits ten times as long as an answer took, two seconds at least, so
 // that looking costs little, and ends with the run.
 (() => {
   const least = 2000, most = 60000, parts = ["#page > header", "#page > main"];
@@ -24,11 +24,13 @@
 
   const swap = (now, next) => {
     if (!now || !next) return;
-    const reachable = "a, button, summary, [tabindex]";
+    const reachable = "a, button, summary, input, select, [tabindex]";
+    const forms = [...now.querySelectorAll("form")];
     const open = [...now.querySelectorAll("details")].map((d) => d.open);
     const places = [...now.querySelectorAll(".scroll")].map((s) => ({ left: s.scrollLeft, top: s.scrollTop, end: s.scrollTop > 0 && s.scrollTop + s.clientHeight >= s.scrollHeight - 2 }));
     const focused = [...now.querySelectorAll(reachable)].indexOf(document.activeElement);
     now.replaceChildren(...next.childNodes);
+    now.querySelectorAll("form").forEach((f, i) => { if (i < forms.length) f.replaceWith(forms[i]); });
     now.querySelectorAll("details").forEach((d, i) => { if (i < open.length) d.open = open[i]; });
     now.querySelectorAll(".scroll").forEach((s, i) => {
       if (i >= places.length) return;
@@ -51,7 +53,10 @@
       const next = new DOMParser().parseFromString(text, "text/html");
       if (text !== shown) {
         shown = text;
+        const page = document.documentElement;
+        const follows = document.querySelector(".log.tall") !== null && scrollY > 0 && scrollY + innerHeight >= page.scrollHeight - 2;
         for (const part of parts) swap(document.querySelector(part), next.querySelector(part));
+        if (follows) scrollTo(scrollX, page.scrollHeight);
         document.title = next.title;
       }
       if (!live(next)) return end();

@@ -24,7 +24,7 @@ var (
 	files embed.FS
 
 	templates = template.Must(template.New("").Funcs(template.FuncMap{
-		"text": text, "instant": instant, "size": cards.Size, "tone": tone, "flowLink": flowLink, "runLink": runLink,
+		"text": text, "count": cards.Count, "instant": instant, "size": cards.Size, "tone": tone, "flowLink": flowLink, "runLink": runLink,
 	}).ParseFS(files, "*.html"))
 
 	// The policy names the style sheet by its digest, so the digest must be of exactly what stands between the tags.
@@ -32,6 +32,8 @@ var (
 
 	pagePolicy = "default-src 'none'; style-src " + hash(cards.Style()+ownStyle) +
 		"; img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+	livePolicy  = pagePolicy + "; connect-src 'self'; script-src " + hash(liveScript)
+	liveElement = template.HTML("<script>" + liveScript + "</script>") //nolint:gosec // a constant
 )
 
 // hash names an inline style sheet or script in a policy.
@@ -47,6 +49,16 @@ type frame struct {
 	Path  []link
 	// WebUI is the page's address in the Temporal Web UI.
 	WebUI string
+	// Script keeps the page current, "" on one that is not.
+	Script template.HTML
+}
+
+// policy is what the page may do.
+func (f frame) policy() string {
+	if f.Script != "" {
+		return livePolicy
+	}
+	return pagePolicy
 }
 
 type link struct{ Text, Href string }

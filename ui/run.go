@@ -29,7 +29,7 @@ func href(p report.Place) string {
 	case p.Foreach != "":
 		return base + "/foreach/" + url.PathEscape(p.Foreach)
 	case p.Task == "" && p.Logs:
-		return "" // there is no page of a run's log
+		return base + "/logs"
 	case p.Task == "":
 		return base
 	}
@@ -45,11 +45,16 @@ func href(p report.Place) string {
 	return base
 }
 
+// goesOn reports whether there may be more to see of a run later.
+func goesOn(run *runs.Run) bool {
+	return run.Status == records.StatusRunning || run.Status == runs.Unknown
+}
+
 // report answers with a page of package report, which keeps itself current while the run has not ended.
 func (q *request) report(run *runs.Run, write func(context.Context, io.Writer, report.Options) error) error {
 	o := report.Options{
 		Link: href, WebUI: q.webUI, Script: liveScript,
-		Live: run.Status == records.StatusRunning || run.Status == runs.Unknown,
+		Live: goesOn(run),
 	}
 	var b bytes.Buffer
 	if err := write(q.Context(), &b, o); err != nil {

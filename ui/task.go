@@ -3,15 +3,12 @@ package ui
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/cards"
-	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 )
 
@@ -19,8 +16,6 @@ const (
 	// previewBytes is how much of an artifact its preview shows, and maxPreviewed the largest that is read for one.
 	previewBytes = 2000
 	maxPreviewed = 1 << 20
-	// manyLines is how many lines of a log a page shows, the last ones.
-	manyLines = 2000
 	// pageOfTasks is how many tasks of a step a page lists.
 	pageOfTasks = 100
 )
@@ -133,99 +128,6 @@ func (q *request) artifacts() error {
 	return q.show("artifacts", v)
 }
 
-type logsView struct {
-	taskView
-	Action                   string
-	Attempts, Levels         []string
-	Attempt, Level, Contains string
-	Lines                    []lineView
-	Earlier                  int
-	// Raw is where the log is to be had whole.
-	Raw string
-}
-
-type lineView struct{ Text, Tone string }
-
-// logs shows the lines of all attempts of a task, or of one, with the last ones whole.
-func (q *request) logs() error {
-	run, task, err := q.findTask()
-	if err != nil {
-		return err
-	}
-	base, query := taskLink(run, task.Name()), q.URL.Query()
-	v := logsView{Action: base + "/logs", Levels: []string{"DEBUG", "INFO", "WARN", "ERROR"}, Attempt: query.Get("attempt"), Level: query.Get("level"), Contains: query.Get("q")}
-	if v.taskView, err = q.taskView(run, task, "logs"); err != nil {
-		return err
-	}
-	least, ok := level(v.Level)
-	if v.Level != "" && !ok {
-		return fmt.Errorf("%w level %q (choose one of the list)", runs.ErrPathspec, v.Level)
-	}
-	logs, err := task.Logs(q.Context())
-	if err != nil {
-		return err
-	}
-	for _, l := range logs {
-		number := strconv.Itoa(l.Attempt)
-		if !slices.Contains(v.Attempts, number) {
-			v.Attempts = append(v.Attempts, number)
-		}
-		if v.Attempt != "" && v.Attempt != number {
-			continue
-		}
-		who := "attempt " + number
-		if l.Catch {
-			who += ", catch"
-		}
-		v.Lines = append(v.Lines, lineView{"— " + who + " —", "none"})
-		for _, line := range l.Lines {
-			at, known := level(line.Level)
-			if v.Level != "" && known && at < least {
-				continue
-			}
-			if shown := logText(line); v.Contains == "" || strings.Contains(shown, v.Contains) {
-				v.Lines = append(v.Lines, lineView{text(shown), levelTone(at)})
-			}
-		}
-	}
-	if len(logs) > 0 {
-		v.Raw = base + "/log"
-	}
-	v.Earlier = max(0, len(v.Lines)-manyLines)
-	v.Lines = v.Lines[v.Earlier:]
-	return q.show("logs", v)
-}
-
-func level(name string) (slog.Level, bool) {
-	var l slog.Level
-	err := l.UnmarshalText([]byte(name))
-	return l, err == nil
-}
-
-func levelTone(l slog.Level) string {
-	switch {
-	case l >= slog.LevelError:
-		return "bad"
-	case l >= slog.LevelWarn:
-		return "warn"
-	case l < slog.LevelInfo:
-		return "none"
-	}
-	return ""
-}
-
-// logText is a line in one zone for all readers.
-func logText(l records.LogLine) string {
-	var parts []string
-	if !l.Time.IsZero() {
-		parts = append(parts, l.Time.UTC().Format("15:04:05.000"))
-	}
-	if l.Level != "" {
-		parts = append(parts, l.Level)
-	}
-	return strings.Join(slices.Concat(parts, []string{l.Message}, l.Attrs), " ")
-}
-
 type stepView struct {
 	frame
 	State  runs.State
@@ -259,7 +161,7 @@ func (q *request) step() error {
 		n    int
 	}{{"Tasks", step.Total}, {"Completed", step.Completed}, {"Caught", step.Caught}, {"Failed", step.Failed}, {"Running", step.Running}, {"Paused", step.Paused}, {"Reused", step.Reused}} {
 		if f.n > 0 {
-			v.Facts = append(v.Facts, link{f.name, strconv.Itoa(f.n)})
+			v.Facts = append(v.Facts, link{f.name, cards.Count(f.n)})
 		}
 	}
 	tasks := step.Tasks(q.Context())

@@ -49,19 +49,6 @@ func TestArtifactsAreListedAndLargeOnesAreNotRead(t *testing.T) {
 	require.Contains(t, s.page("/runs/"+flowName+"/"+open+"/tasks/load/artifacts"), "only a finished one")
 }
 
-func TestLogsAreFiltered(t *testing.T) {
-	t.Parallel()
-	s := setup(t)
-	base := "/runs/" + flowName + "/" + completed + "/tasks/load/logs"
-	page := s.page(base)
-	require.Contains(t, page, "12:00:01.000 INFO reading")
-	require.Contains(t, page, "12:00:02.000 WARN &lt;b&gt;odd&lt;/b&gt;")
-	require.NotContains(t, s.page(base+"?level=WARN"), "INFO reading")
-	require.NotContains(t, s.page(base+"?q=odd"), "INFO reading")
-	require.NotContains(t, s.page(base+"?attempt=2"), "INFO reading")
-	require.Equal(t, http.StatusBadRequest, s.get(base+"?level=LOUD").Code)
-}
-
 func TestACardIsInAFrameOfItsOwnOrigin(t *testing.T) {
 	t.Parallel()
 	s := setup(t)
