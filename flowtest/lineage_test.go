@@ -75,7 +75,7 @@ func gather(_ context.Context, s *trail, in flow.Inputs[trail]) error {
 
 // trailFlow has every shape, and shapes within shapes.
 func trailFlow(fan flow.Fan) *flow.Flow {
-	return flow.New("Shapes",
+	return flow.New("Trail",
 		flow.Step("start", visit("start")),
 		flow.Branch("arms",
 			flow.Step("left", visit("left")),

@@ -1,11 +1,13 @@
 package runs_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 )
@@ -37,6 +39,34 @@ func TestNewestAndLatestSuccessful(t *testing.T) {
 	tagged, err := l.reader.Newest(t.Context(), "Train", runs.Filter{Tags: []string{"best"}})
 	require.NoError(t, err)
 	require.Equal(t, first.Run.Run, tagged.Run.Run)
+}
+
+// latestModel is what docs/reading.md shows.
+func latestModel(ctx context.Context, store *artifacts.Store) ([]float64, error) {
+	reader := runs.New(store, nil) // with a Temporal client in place of nil, runs that go on have their state, too
+	run, err := reader.LatestSuccessful(ctx, "Train")
+	if err != nil {
+		return nil, err
+	}
+	task, err := run.Task(ctx, "fit")
+	if err != nil {
+		return nil, err
+	}
+	return runs.Load[[]float64](ctx, task, "Model")
+}
+
+func TestLatestModel(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	_, err := latestModel(t.Context(), l.store)
+	require.ErrorIs(t, err, runs.ErrNotFound)
+	id := runs.NewID(noon)
+	l.start(t, id, noon, nil)
+	l.task(t, id, "fit", &state{Model: []float64{1, 2}}, nil)
+	l.end(t, id, records.End{Status: records.StatusCompleted, Ended: noon.Add(time.Minute)})
+	model, err := latestModel(t.Context(), l.store)
+	require.NoError(t, err)
+	require.Equal(t, []float64{1, 2}, model)
 }
 
 func TestResumedAndOrigin(t *testing.T) {
