@@ -84,7 +84,7 @@ func (c *command) root() *cobra.Command {
 		c.runCmd(), c.resumeCmd(), c.attachCmd(), c.cancelCmd(),
 		c.retryCmd(), c.skipCmd(), c.failCmd(),
 		c.listCmd(), c.showCmd(), c.whyCmd(), c.diffCmd(), c.logsCmd(), c.dumpCmd(), c.cardCmd(), c.tagCmd(), c.breakersCmd(),
-		c.spinCmd(), c.reproCmd(), c.checkCmd(), c.graphCmd(), c.policyCmd(), c.uiCmd(), c.devCmd(), c.workerCmd(),
+		c.spinCmd(), c.reproCmd(), c.checkCmd(), c.graphCmd(), c.policyCmd(), c.uiCmd(), c.devCmd(), c.workerCmd(), c.setupCmd(),
 	)
 	return root
 }

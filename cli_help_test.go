@@ -13,7 +13,7 @@ func TestHelp(t *testing.T) {
 	t.Parallel()
 	app := App{Flows: []*flow.Flow{trainFlow(), emptyFlow()}}
 	for _, verb := range []string{
-		"", "run", "run TrainFlow", "resume", "attach", "cancel", "list", "show", "why", "diff", "logs", "dump", "card", "breakers", "breakers reset", "spin", "repro", "check", "graph", "policy", "policy explain", "ui", "dev", "worker",
+		"", "run", "run TrainFlow", "resume", "attach", "cancel", "list", "show", "why", "diff", "logs", "dump", "card", "breakers", "breakers reset", "spin", "repro", "check", "graph", "policy", "policy explain", "ui", "dev", "worker", "setup",
 	} {
 		t.Run(verb, func(t *testing.T) {
 			t.Parallel()

@@ -218,6 +218,9 @@ func (c *command) listRuns(ctx context.Context, reader *runs.Reader, flowName st
 		if more {
 			fmt.Fprintf(c.io.Err, "there are more (add --limit %d)\n", 10*limit)
 		}
+		if c.set.web.address != "" && c.set.web.namespace != "" {
+			fmt.Fprintf(c.io.Err, "in the Temporal Web UI: %s\n", viewURL(c.set.web.address, c.set.web.namespace, filterQuery(flowName, filter)))
+		}
 	}
 	return nil
 }

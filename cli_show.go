@@ -104,6 +104,9 @@ func (c *command) showRun(ctx context.Context, reader *runs.Reader, run *runs.Ru
 	}
 	fact("code", run.Code)
 	fact("workflow", fmt.Sprintf("%s, namespace %s, task queue %s", run.WorkflowID, dash(run.Namespace), run.TaskQueue))
+	if c.set.web.namespace != "" && c.set.web.namespace == run.Namespace {
+		fact("web ui", runURL(c.set.web.address, run.Namespace, run))
+	}
 	fact("store", reader.Store().String())
 	t.flush()
 

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
+	"net/url"
 	"runtime/debug"
 	"slices"
 	"strings"
@@ -20,6 +22,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
@@ -38,14 +41,19 @@ type Client struct {
 	store    *artifacts.Store
 	reader   *runs.Reader
 	options  ClientOptions
+	search   namespaceAttributes
 }
 
 // ClientOptions are what all runs of a client share. The zero value is ready.
 type ClientOptions struct {
 	// TaskQueue is where the workers of new runs poll. Defaults to [DefaultTaskQueue].
 	TaskQueue string
-	// Namespace is recorded with each run, for people. It does not choose the namespace; the Temporal client does.
+	// Namespace is recorded with each run, for people, and asked for its search attributes: without it, runs do not set those that
+	// tell of failed steps and of tasks that wait for a person. It does not choose the namespace; the Temporal client does.
 	Namespace string
+	// UI is the address of the pages of "starter ui", for example http://127.0.0.1:8283: the Temporal Web UI then links to the page
+	// of each run. Defaults to no links.
+	UI string
 	// Heartbeat is the heartbeat timeout of steps that set none: how soon a lost worker is noticed. Defaults to 30 s for
 	// steps. Set, it is the timeout of workflow tasks as well, which is 10 s otherwise.
 	Heartbeat time.Duration
@@ -192,6 +200,8 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *records.Curso
 	}
 	limits = limits.WithDefaults() // which may be others by the time that the run is replayed
 	in.Limits = &limits
+	has, known := c.attributes(ctx)
+	in.Search = workflows.OwnAttributes(has)
 	o := client.StartWorkflowOptions{
 		ID:                       doc.WorkflowID,
 		TaskQueue:                c.options.TaskQueue,
@@ -202,14 +212,15 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *records.Curso
 		EnableEagerStart:                         true,
 		WorkflowTaskTimeout:                      c.options.Heartbeat,
 		StaticSummary:                            staticSummary(doc),
-		StaticDetails:                            staticDetails(doc, c.store),
-		TypedSearchAttributes:                    searchAttributes(doc),
+		StaticDetails:                            staticDetails(doc, c.store, c.options.UI),
+		Memo:                                     memo(doc, c.store),
+		TypedSearchAttributes:                    searchAttributes(doc, has, known),
 	}
 	_, err = c.temporal.ExecuteWorkflow(ctx, o, doc.Flow, in)
 	var invalid *serviceerror.InvalidArgument
 	if errors.As(err, &invalid) && strings.Contains(strings.ToLower(err.Error()), "search attribute") {
 		// A server that was not set up for Stepwell; the run is as good without.
-		o.TypedSearchAttributes = temporal.SearchAttributes{}
+		o.TypedSearchAttributes, in.Search = temporal.SearchAttributes{}, nil
 		_, err = c.temporal.ExecuteWorkflow(ctx, o, doc.Flow, in)
 	}
 	if err == nil {
@@ -235,28 +246,6 @@ func notStarted(err error) bool {
 	return errors.As(err, &invalid) || errors.As(err, &started) || errors.As(err, &unknown) || errors.As(err, &denied)
 }
 
-// The search attributes that a development server has, and that a cluster may be given.
-var (
-	attrUser   = temporal.NewSearchAttributeKeyKeyword("StepwellUser")
-	attrOrigin = temporal.NewSearchAttributeKeyKeyword("StepwellOrigin")
-	attrRun    = temporal.NewSearchAttributeKeyKeyword("StepwellRun")
-	attrTags   = temporal.NewSearchAttributeKeyKeywordList("StepwellTags")
-)
-
-func searchAttributes(doc records.Run) temporal.SearchAttributes {
-	updates := []temporal.SearchAttributeUpdate{attrRun.ValueSet(doc.Run)}
-	if doc.User != "" {
-		updates = append(updates, attrUser.ValueSet(doc.User))
-	}
-	if doc.Origin != "" {
-		updates = append(updates, attrOrigin.ValueSet(doc.Origin))
-	}
-	if tags := searchTags(doc.Tags); len(tags) > 0 {
-		updates = append(updates, attrTags.ValueSet(tags))
-	}
-	return temporal.NewSearchAttributes(updates...)
-}
-
 func staticSummary(doc records.Run) string {
 	s := doc.Run
 	if doc.Origin != "" {
@@ -269,8 +258,12 @@ func staticSummary(doc records.Run) string {
 }
 
 // staticDetails is Markdown for the Web UI, which sends it in a URL: at most about 8 KiB.
-func staticDetails(doc records.Run, store *artifacts.Store) string {
+func staticDetails(doc records.Run, store *artifacts.Store, ui string) string {
 	var b strings.Builder
+	if ui != "" {
+		fmt.Fprintf(&b, "[Page of the run](%s/runs/%s/%s), with its cards, logs and artifacts%s.\n\n",
+			strings.TrimSuffix(ui, "/"), url.PathEscape(doc.Flow), url.PathEscape(doc.Run), whileItRuns(ui))
+	}
 	fmt.Fprintf(&b, "Run `%s/%s`, %d steps: %s\n\nArtifacts are in `%s`.\n",
 		doc.Flow, doc.Run, len(doc.Plan.Steps()), shorten(strings.Join(doc.Plan.Steps(), " → "), 2000), store)
 	if len(doc.Params) > 0 {
@@ -282,9 +275,52 @@ func staticDetails(doc records.Run, store *artifacts.Store) string {
 			b.WriteString("| … | |\n")
 			break
 		}
-		fmt.Fprintf(&b, "| %s | `%s` |\n", name, plain.Replace(shorten(doc.Params[name], 200)))
+		fmt.Fprintf(&b, "| %s | `%s` |\n", name, plain.Replace(shorten(activities.Redacted(name, doc.Params[name]), 200)))
 	}
 	return b.String()
+}
+
+// whileItRuns says that pages of the user's own machine are not always there.
+func whileItRuns(ui string) string {
+	u, err := url.Parse(ui)
+	if err != nil {
+		return ""
+	}
+	if ip := net.ParseIP(u.Hostname()); u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
+		return ", while `starter ui` runs on this machine"
+	}
+	return ""
+}
+
+// maxMemo bounds the texts of a memo, in bytes: servers warn over 2 KiB.
+const maxMemo = 1500
+
+// memo is what Temporal keeps of a run beside its history, for people and for programs that list workflows.
+func memo(doc records.Run, store *artifacts.Store) map[string]any {
+	m := struct {
+		Params map[string]string `json:"params,omitempty"`
+		Steps  []string          `json:"steps,omitempty"`
+		More   int               `json:"more_steps,omitempty"`
+		Store  string            `json:"store"`
+		Code   string            `json:"code,omitempty"`
+	}{Params: map[string]string{}, Store: store.String(), Code: doc.Code}
+	left := maxMemo
+	for _, name := range slices.Sorted(maps.Keys(doc.Params)) {
+		value := shorten(activities.Redacted(name, doc.Params[name]), 100)
+		if left -= len(name) + len(value) + 6; left < 0 {
+			m.Params["…"] = "there are more"
+			break
+		}
+		m.Params[name] = value
+	}
+	for i, step := range doc.Plan.Steps() {
+		if left -= len(step) + 3; left < 0 {
+			m.More = len(doc.Plan.Steps()) - i
+			break
+		}
+		m.Steps = append(m.Steps, step)
+	}
+	return map[string]any{"stepwell": m}
 }
 
 func shorten(s string, n int) string {

@@ -1,6 +1,7 @@
 package stepwell
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -22,6 +23,8 @@ const defaultStateDir = ".stepwell"
 type settings struct {
 	store, address, namespace, profile, stateDir, logLevel string
 	json                                                   bool
+	// web is the Temporal Web UI of the server that a reading verb asks, if its address is known.
+	web struct{ address, namespace string }
 }
 
 // storeLocation is where artifacts are: the flag, else STEPWELL_STORE, else a folder of the state directory.
@@ -120,6 +123,10 @@ func (c *command) connect(ctx context.Context, taskQueue string) (*session, erro
 	if !configured && c.app.Dev == nil {
 		return nil, inputf("no Temporal server is configured (set --address or TEMPORAL_ADDRESS; this program has none built in)")
 	}
+	pages, err := c.pageAddress("STEPWELL_UI", "")
+	if err != nil {
+		return nil, err
+	}
 	s := &session{namespace: o.Namespace, ending: &c.ending}
 	if s.store, err = c.openStore(ctx, true); err != nil {
 		return nil, err
@@ -133,12 +140,15 @@ func (c *command) connect(ctx context.Context, taskQueue string) (*session, erro
 		o.HostPort, o.Namespace, s.namespace, s.webUI = s.dev.Address, s.dev.Namespace, s.dev.Namespace, s.dev.WebUI
 		// The process that is restarted after a kill is often the only worker: it should not wait long for itself.
 		heartbeat, slots = 5*time.Second, DefaultSlots()
+		if pages == "" {
+			pages = "http://" + defaultUI
+		}
 	}
 	if s.temporal, err = dial(ctx, o); err != nil {
 		s.close()
 		return nil, err
 	}
-	s.client = NewClient(s.temporal, s.store, ClientOptions{TaskQueue: taskQueue, Namespace: s.namespace, Heartbeat: heartbeat, Slots: slots})
+	s.client = NewClient(s.temporal, s.store, ClientOptions{TaskQueue: taskQueue, Namespace: s.namespace, Heartbeat: heartbeat, Slots: slots, UI: pages})
 	return s, nil
 }
 
@@ -174,17 +184,20 @@ func (c *command) reader(ctx context.Context) (_ *runs.Reader, done func(), _ er
 		return nil, nil, err
 	}
 	done = func() {}
+	c.set.web.address, _ = c.webUIAddress("") // what cannot be linked to is not
 	if !configured && c.app.Dev != nil {
 		dev, err := c.app.Dev(ctx, DevOptions{Dir: c.set.stateDir, Existing: true, Logger: c.logger()})
 		if err != nil {
 			return runs.New(store, nil), done, nil //nolint:nilerr // no process runs the server: nothing is running
 		}
 		o.HostPort, o.Namespace, configured = dev.Address, dev.Namespace, true
+		c.set.web.address = cmp.Or(c.set.web.address, dev.WebUI)
 		done = dev.Stop
 	}
 	if !configured {
 		return runs.New(store, nil), done, nil
 	}
+	c.set.web.namespace = o.Namespace
 	t, err := client.NewLazyClient(o)
 	if err != nil {
 		done()

@@ -32,13 +32,14 @@ func (f fanCount) text(s style) string {
 	return text
 }
 
+func (f fanCount) pace() pace { return pace{since: f.since, from: int64(f.from)} }
+
+// rate is how many items end in a second, 0 when it is too early to say.
+func (f fanCount) rate(now time.Time) float64 { return f.pace().rate(int64(f.done()), now) }
+
 // left guesses how long the rest takes, 0 when it is too early to say.
 func (f fanCount) left(now time.Time) time.Duration {
-	n, took := f.done()-f.from, now.Sub(f.since)
-	if f.since.IsZero() || n <= 0 || took < 5*time.Second || n*50 < f.items {
-		return 0
-	}
-	return time.Duration(float64(took) / float64(n) * float64(f.items-f.done()))
+	return f.pace().left(int64(f.done()), int64(f.items), now)
 }
 
 // due says that the count is to be told again: when a tenth more is done, or after a while.

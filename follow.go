@@ -99,7 +99,11 @@ func (f *follower) header() {
 		line += ", resumed from " + clean(f.run.Origin)
 	}
 	fmt.Fprintln(f.to, line)
-	if u := runURL(f.session.webUI, f.session.namespace, f.run); u != "" {
+	webUI := f.session.webUI
+	if webUI == "" {
+		webUI, _ = f.webUIAddress("") // what cannot be linked to is not
+	}
+	if u := runURL(webUI, f.session.namespace, f.run); u != "" {
 		fmt.Fprintln(f.to, f.to.style.faint(u))
 	}
 }

@@ -239,7 +239,7 @@ func TestFanRows(t *testing.T) {
 		{watched{name: "grid", fan: &fanCount{}}, "○ grid  "},
 		{watched{name: "grid", fan: &fanCount{}, state: runs.Skipped}, "– grid  skipped"},
 		{fan(runs.Running, fanCount{items: 1200}), "● grid  1m  ──────────────────── 0 of 1,200 items done"},
-		{fan(runs.Running, fanCount{items: 1200, completed: 600, since: at("12:00:30.000"), from: 300}), "● grid  1m  ━━━━━━━━━━────────── 600 of 1,200 items done, about 1m left"},
+		{fan(runs.Running, fanCount{items: 1200, completed: 600, since: at("12:00:30.000"), from: 300}), "● grid  1m  ━━━━━━━━━━────────── 600 of 1,200 items done, 10/s, about 1m left"},
 		{fan(runs.Running, fanCount{items: 1, completed: 1}), "● grid  1m  ━━━━━━━━━━━━━━━━━━━━ 1 of 1 item done"},
 		{fan(runs.Completed, fanCount{items: 1200, completed: 1198, failed: 2}), "! grid  1m  1,200 of 1,200 items done, 2 failed"},
 		{fan(runs.Failed, fanCount{items: 1200, completed: 7, failed: 1}), "✗ grid  1m  8 of 1,200 items done, 1 failed"},

@@ -18,6 +18,7 @@ func block(steps []watched, now time.Time, s style, width, height int) []string 
 	}
 	names = min(names, max(width/3, 8))
 	shown, before, after := window(steps, max(height-2, 3))
+	d := drawing{now: now, style: s, width: width}
 	var lines []string
 	if before > 0 {
 		lines = append(lines, s.faint(fmt.Sprintf("  … %s before", plural(before, "step"))))
@@ -25,13 +26,13 @@ func block(steps []watched, now time.Time, s style, width, height int) []string 
 	for _, step := range shown {
 		name := clip(step.task(), names)
 		name += strings.Repeat(" ", max(names-lipgloss.Width(name), 0))
-		glyph, text := row(step, now, s)
+		glyph, text := d.row(step)
 		if step.began || step.state != runs.NotStarted && step.state != runs.Skipped {
 			name = s.bold(name)
 		} else {
 			name = s.faint(name)
 		}
-		lines = append(lines, clip(glyph+" "+name+"  "+text, width-1))
+		lines = append(lines, clip(glyph+" "+name+"  "+text, max(width-1, 1)))
 	}
 	if after > 0 {
 		lines = append(lines, s.faint(fmt.Sprintf("  … %s to come", plural(after, "step"))))
@@ -88,8 +89,19 @@ func window(steps []watched, room int) (shown []watched, before, after int) {
 	return shown, before, after
 }
 
+// drawing is how rows are drawn: at what time, and on a screen of what width.
+type drawing struct {
+	now   time.Time
+	style style
+	width int
+}
+
+// narrow says that there is no room for whole sentences beside a bar.
+func (d drawing) narrow() bool { return d.width < 80 }
+
 // row is a step's glyph and what it is doing.
-func row(step watched, now time.Time, s style) (glyph, text string) {
+func (d drawing) row(step watched) (glyph, text string) {
+	now, s := d.now, d.style
 	took := ""
 	if !step.started.IsZero() {
 		end := step.ended
@@ -102,7 +114,7 @@ func row(step watched, now time.Time, s style) (glyph, text string) {
 		return s.good("✓"), s.faint("reused from " + clean(step.reused))
 	}
 	if step.fan != nil && step.began {
-		return fanRow(step, took, now, s)
+		return d.fanRow(step, took)
 	}
 	switch step.state {
 	case runs.Skipped:
@@ -119,7 +131,7 @@ func row(step watched, now time.Time, s style) (glyph, text string) {
 	case runs.Cancelled:
 		return s.warn("■"), took + " cancelled"
 	case runs.Running, runs.Unfinished:
-		return running(step, took, now, s)
+		return d.running(step, took)
 	case runs.Paused:
 		return s.warn("‖"), took + s.warn(" paused: ") + failureText(step.failure)
 	case runs.NotStarted:
@@ -128,8 +140,8 @@ func row(step watched, now time.Time, s style) (glyph, text string) {
 }
 
 // fanRow is the glyph of a foreach and how far it is.
-func fanRow(step watched, took string, now time.Time, s style) (glyph, text string) {
-	f := *step.fan
+func (d drawing) fanRow(step watched, took string) (glyph, text string) {
+	f, s := *step.fan, d.style
 	switch step.state {
 	case runs.Completed:
 		glyph = s.good("✓")
@@ -143,15 +155,34 @@ func fanRow(step watched, took string, now time.Time, s style) (glyph, text stri
 		return s.warn("■"), took + " cancelled  " + f.text(s)
 	default:
 	}
-	text = took + "  " + bar(int64(f.done()), int64(max(f.items, 1)), s) + " " + f.text(s)
-	if left := f.left(now); left > 0 {
-		text += s.faint(", about " + briefly(left.Round(time.Second)) + " left")
+	done, total, told := int64(f.done()), int64(max(f.items, 1)), f.text(s)
+	if d.narrow() {
+		told = grouped(f.done()) + "/" + grouped(f.items)
+		if f.failed > 0 {
+			told += ", " + s.bad(grouped(f.failed)+" failed")
+		}
 	}
-	return s.busy("●"), text
+	return s.busy("●"), took + "  " + d.bar(done, total) + told + d.speed(f.rate(d.now), f.left(d.now))
 }
 
-func running(step watched, took string, now time.Time, s style) (glyph, text string) {
-	p := step.pending
+// speed is how fast it goes and when it will be over, as far as that is known. A very narrow screen has room for the end.
+func (d drawing) speed(perSecond float64, left time.Duration) string {
+	text := ""
+	if perSecond > 0 && d.width >= 60 {
+		text = ", " + rateText(perSecond)
+	}
+	switch rest := briefly(left.Round(time.Second)); {
+	case left <= 0:
+	case d.narrow():
+		text += ", " + rest + " left"
+	default:
+		text += ", about " + rest + " left"
+	}
+	return d.style.faint(text)
+}
+
+func (d drawing) running(step watched, took string) (glyph, text string) {
+	now, s, p := d.now, d.style, step.pending
 	switch {
 	case p == nil:
 		return s.busy("●"), took
@@ -167,13 +198,17 @@ func running(step watched, took string, now time.Time, s style) (glyph, text str
 		return s.faint("●"), took + " waits for a worker"
 	}
 	text = took
-	if step.spec.MaximumAttempts > 1 || p.Attempt > 1 {
+	switch {
+	case d.narrow() && p.Attempt > 1:
+		text += fmt.Sprintf(", attempt %d", p.Attempt)
+	case !d.narrow() && (step.spec.MaximumAttempts > 1 || p.Attempt > 1):
 		text += ", " + step.of(p.Attempt)
 	}
 	if p.Total > 0 {
-		text += "  " + bar(p.Done, p.Total, s) + fmt.Sprintf(" %d/%d", p.Done, p.Total)
+		text += "  " + d.bar(p.Done, p.Total) + grouped(int(p.Done)) + "/" + grouped(int(p.Total)) +
+			d.speed(step.pace.rate(p.Done, now), step.pace.left(p.Done, p.Total, now))
 	} else if p.Done > 0 {
-		text += fmt.Sprintf("  %d done", p.Done)
+		text += "  " + grouped(int(p.Done)) + " done" + d.speed(step.pace.rate(p.Done, now), 0)
 	}
 	if p.Attempt > 1 && p.Failure != nil {
 		text += s.faint("  before: " + failureText(p.Failure))
@@ -181,10 +216,16 @@ func running(step watched, took string, now time.Time, s style) (glyph, text str
 	return s.busy("●"), text
 }
 
-const barWidth = 20
-
-// bar draws a share of the whole.
-func bar(done, total int64, s style) string {
-	full := int(float64(barWidth) * min(max(float64(done)/float64(total), 0), 1))
-	return s.busy(strings.Repeat("━", full)) + s.faint(strings.Repeat("─", barWidth-full))
+// bar draws a share of the whole and a space, on a very narrow screen as a number.
+func (d drawing) bar(done, total int64) string {
+	share := min(max(float64(done)/float64(total), 0), 1)
+	width := 20
+	switch {
+	case d.width < 40:
+		return fmt.Sprintf("%d%% ", int(100*share))
+	case d.narrow():
+		width = 10
+	}
+	full := int(float64(width) * share)
+	return d.style.busy(strings.Repeat("━", full)) + d.style.faint(strings.Repeat("─", width-full)) + " "
 }

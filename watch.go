@@ -49,6 +49,7 @@ type watched struct {
 	pending *runs.Pending
 	failure *policies.Failure
 	fan     *fanCount // of a foreach; never changed, but replaced
+	pace    pace      // of what the step says it has done
 
 	told   int // attempts whose end was told
 	logged map[string]int
@@ -271,6 +272,9 @@ func (v *visit) update(s *watched, t *runs.Task) error {
 		s.catch, s.failure = true, p.Failure
 	case p != nil:
 		s.attempt, s.failure = p.Attempt, p.Failure
+		if p.Done > 0 {
+			s.pace.see(p.Done, p.Attempt, time.Now())
+		}
 	case t.Record != nil:
 		s.attempt = t.Record.Attempt
 	}

@@ -18,6 +18,8 @@ import (
 	"go.temporal.io/server/common/primitives"
 	"go.temporal.io/server/common/searchattribute/sadefs"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/stepwell-flows/stepwell/workflows"
 )
 
 // namespace is the only one that flows use here; the Web UI opens it by default.
@@ -26,17 +28,6 @@ const namespace = "default"
 // retention is how long the server keeps closed runs: ten years, because a development server should not forget a run
 // by itself. (The server knows no "forever", and its default here would be one day.)
 const retention = 10 * 365 * 24 * time.Hour
-
-// searchAttributes are the custom search attributes that Stepwell sets on its runs.
-var searchAttributes = []struct {
-	name string
-	kind enumspb.IndexedValueType
-}{
-	{"StepwellUser", enumspb.INDEXED_VALUE_TYPE_KEYWORD},
-	{"StepwellOrigin", enumspb.INDEXED_VALUE_TYPE_KEYWORD},
-	{"StepwellTags", enumspb.INDEXED_VALUE_TYPE_KEYWORD_LIST},
-	{"StepwellRun", enumspb.INDEXED_VALUE_TYPE_KEYWORD},
-}
 
 // ensureNamespace writes the namespace into the database before the server starts, and adds what an older directory
 // lacks. Through the API the same would cost several refreshes of the server's namespace cache, 2 s each.
@@ -130,18 +121,18 @@ func addSearchAttributes(c *persistencespb.NamespaceConfig) (changed bool, err e
 		columns = append(columns, column)
 	}
 	slices.Sort(columns)
-	for _, a := range searchAttributes {
-		if taken[a.name] {
+	for _, a := range workflows.SearchAttributes() {
+		if taken[a.GetName()] {
 			continue
 		}
 		i := slices.IndexFunc(columns, func(column string) bool {
 			_, used := c.CustomSearchAttributeAliases[column]
-			return types[column] == a.kind && !used
+			return types[column] == a.GetValueType() && !used
 		})
 		if i < 0 {
-			return false, fmt.Errorf("no free column for search attribute %q (remove one of type %s that you added)", a.name, a.kind)
+			return false, fmt.Errorf("no free column for search attribute %q (remove one of type %s that you added)", a.GetName(), a.GetValueType())
 		}
-		c.CustomSearchAttributeAliases[columns[i]] = a.name
+		c.CustomSearchAttributeAliases[columns[i]] = a.GetName()
 		changed = true
 	}
 	return changed, nil

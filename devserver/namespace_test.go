@@ -18,6 +18,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/stepwell-flows/stepwell"
+	"github.com/stepwell-flows/stepwell/workflows"
 )
 
 func serve(t *testing.T, dir string) client.Client {
@@ -78,12 +79,11 @@ func TestNamespace(t *testing.T) {
 	require.Equal(t, retention, retentionOf(t, c))
 	list, err := c.OperatorService().ListSearchAttributes(t.Context(), &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
 	require.NoError(t, err)
-	require.Equal(t, map[string]enumspb.IndexedValueType{
-		"StepwellUser":   enumspb.INDEXED_VALUE_TYPE_KEYWORD,
-		"StepwellOrigin": enumspb.INDEXED_VALUE_TYPE_KEYWORD,
-		"StepwellRun":    enumspb.INDEXED_VALUE_TYPE_KEYWORD,
-		"StepwellTags":   enumspb.INDEXED_VALUE_TYPE_KEYWORD_LIST,
-	}, list.GetCustomAttributes())
+	want := map[string]enumspb.IndexedValueType{}
+	for _, a := range workflows.SearchAttributes() {
+		want[a.GetName()] = a.GetValueType()
+	}
+	require.Equal(t, want, list.GetCustomAttributes())
 }
 
 // changeNamespace edits the namespace of a directory that no server runs on.
@@ -120,7 +120,7 @@ func TestOldNamespace(t *testing.T) {
 	requireSearchable(t, c)
 	list, err := c.OperatorService().ListSearchAttributes(t.Context(), &operatorservice.ListSearchAttributesRequest{Namespace: namespace})
 	require.NoError(t, err)
-	require.Len(t, list.GetCustomAttributes(), len(searchAttributes)+1)
+	require.Len(t, list.GetCustomAttributes(), len(workflows.SearchAttributes())+1)
 	require.Contains(t, list.GetCustomAttributes(), "Mine")
 }
 

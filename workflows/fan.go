@@ -86,7 +86,11 @@ func (r *run) foreach(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.I
 	inner := &scope{r: r, parent: s, finish: finish, strict: !finish && tolerate == 0}
 	in := &activities.JoinInput{Len: f.list.Len, Shape: n.Name}
 	p := r.begins(f)
-	defer func() { p.ended = true }()
+	r.tell(ctx, p)
+	defer func() {
+		p.ended = true
+		r.tell(ctx, p)
+	}()
 	switch each := weight(&n.Nodes[0]); {
 	case f.list.Len == 0:
 	case f.batch() == 1 && f.list.Len <= s.budget/each:
@@ -135,6 +139,7 @@ func (r *run) direct(ctx workflow.Context, s *scope, f *fan, first, count int, a
 		f.starts(ctx, i, count)
 		err := r.node(ctx, s, &f.n.Nodes[0], records.Within(f.x, first+i), at.Parts[i])
 		p.item(err)
+		r.tell(ctx, p)
 		return err
 	})
 }
@@ -214,6 +219,7 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 	for _, e := range at.Ended {
 		ended[e.Shard] = true
 		total.Merge(e.Tally)
+		r.failedStep(e.Failure)
 	}
 	p.counts(&total)
 
@@ -257,6 +263,7 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 					Version: InputVersion, Flow: r.flow, Run: r.id, Node: *f.n, Index: f.x, From: f.from, List: f.list,
 					First: from, Count: min(size, first+count-from), Quota: quota, MaxParallel: permits, Tell: follow && next < children,
 					Stop: s.strict, Look: at.Look || r.reset(), Defaults: r.defaults, Limits: r.limits, Rungs: r.rungs,
+					Search: r.search,
 				}, func(ctx workflow.Context) (yes bool) {
 					if yes = !replaced && next < children && open < maxOpen; yes {
 						replaced = true
@@ -274,6 +281,7 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 					s.parent.failed(ctx)
 					return
 				}
+				r.failedStep(out.Failure)
 				if total.Failure != nil {
 					out.Failure = nil // one is told
 				}

@@ -165,7 +165,9 @@ func (l *limiter) withdraw(ctx workflow.Context, k *limitKey, w *waiter) {
 
 // talk sends what is to be sent, and takes what was granted.
 func (l *limiter) talk(ctx workflow.Context) {
-	grants := workflow.GetSignalChannel(ctx, activities.GrantSignal)
+	grants := workflow.GetSignalChannelWithOptions(ctx, activities.GrantSignal, workflow.SignalChannelOptions{
+		Description: "a place of a limit was granted; the workflow that keeps the limit sends it",
+	})
 	var again workflow.Future
 	for {
 		l.send(ctx)

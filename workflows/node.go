@@ -32,16 +32,21 @@ type run struct {
 	failures []string
 	// draining says that nothing starts any more, so that the workflow can continue as new.
 	draining bool
-	// rows is what the Web UI shows under "current details"; quiet says that something else is shown there.
-	rows   []string
-	quiet  bool
-	fans   []*progress
-	gates  []*gate // of the steps that have begun
-	paused []*paused
+	// details are what the Web UI shows; quiet says that there is one line instead, of a shard.
+	details details
+	quiet   bool
+	fans    []*progress
+	gates   []*gate // of the steps that have begun
+	paused  []*paused
 	// rungs is on which rung of their ladder steps begin.
 	rungs map[string]int
 	// caught counts the failures that were caught, since the run last continued as new.
 	caught int
+	// search names the search attributes that this workflow may set.
+	search []string
+	// failedSteps are the steps whose tasks failed for good, at most a few.
+	failedSteps  []string
+	markedPaused bool
 }
 
 func newRun(ctx workflow.Context, flowName, id string, d policies.Defaults, l *Limits, maxParallel int) *run {
@@ -328,6 +333,7 @@ func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, wid
 
 // heard notes that a task failed.
 func (r *run) heard(f *policies.Failure) {
+	r.failedStep(f)
 	if f != nil && !slices.Contains(r.failures, f.Task) {
 		r.failures = append(r.failures, f.Task)
 	}
@@ -404,14 +410,14 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 		return err
 	}
 	if !n.Policy.Catch {
-		r.show(ctx, t.name, "failed: "+failure.Message)
+		r.show(ctx, t.name, stateFailed, failure.Message)
 		r.heard(failure)
 		s.failed(ctx)
 		return failure
 	}
 
 	t.in.Failure = failure
-	r.show(ctx, t.name, "catching: "+failure.Message)
+	r.show(ctx, t.name, stateCatching, failure.Message)
 	o := n.Policy.CatchOptions(r.defaults)
 	o.ActivityID, o.Summary = t.name+".catch", oneLine(fmt.Sprintf("catch %s: %s", failure.Class, failure.Message), maxSummary)
 	res = activities.StepResult{}
@@ -422,14 +428,14 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 	caught := failure
 	failure = r.failure(ctx, err, t.in)
 	if failure.Class == policies.Cancelled || ctx.Err() != nil {
-		r.show(ctx, t.name, "cancelled")
+		r.show(ctx, t.name, stateCancelled, "")
 		return temporal.NewCanceledError()
 	}
 	if failure.Attempt == 0 { // the server ended the catch activity: it is no attempt of the step
 		failure.Attempt = max(caught.Attempt, 1)
 		failure.Message = fmt.Sprintf("the catch function failed: %s; it was called for: %s", failure.Message, caught.Message)
 	}
-	r.show(ctx, t.name, "failed: "+failure.Message)
+	r.show(ctx, t.name, stateFailed, failure.Message)
 	r.heard(failure)
 	s.failed(ctx)
 	return failure
@@ -441,10 +447,10 @@ func (r *run) stepped(ctx workflow.Context, task string, at *records.Cursor, res
 	if at.Caught {
 		r.caught++
 	}
-	text := string(res.Outcome)
+	text := ""
 	if len(res.Earlier) > 0 {
-		text += fmt.Sprintf(" (attempt %d; before it %s)", res.Attempt, strings.Join(res.Earlier, "; "))
+		text = fmt.Sprintf("attempt %d; before it %s", res.Attempt, strings.Join(res.Earlier, "; "))
 	}
-	r.show(ctx, task, text)
+	r.show(ctx, task, state(res.Outcome), text)
 	return nil
 }

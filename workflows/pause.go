@@ -93,7 +93,10 @@ func (r *run) pause(ctx workflow.Context, s *scope, task string, tried *records.
 	}
 	p := &paused{task: task, s: s, tried: tried}
 	r.paused = append(r.paused, p)
-	r.show(ctx, task, fmt.Sprintf("paused, waits for a person (updates %s, %s, %s): %s", RetryUpdate, SkipUpdate, FailUpdate, tried.Paused.Message))
+	if err := r.markPaused(ctx); err != nil {
+		return err
+	}
+	r.show(ctx, task, statePaused, fmt.Sprintf("waits for a person (updates %s, %s, %s): %s", RetryUpdate, SkipUpdate, FailUpdate, tried.Paused.Message))
 	var stopped error
 	err := workflow.Await(ctx, func() bool {
 		stopped = r.stop(ctx, s)
@@ -103,6 +106,7 @@ func (r *run) pause(ctx workflow.Context, s *scope, task string, tried *records.
 		return stopped // while the workflow waits for what is under way, a person may still decide
 	}
 	r.paused = slices.DeleteFunc(r.paused, func(o *paused) bool { return o == p })
+	err = cmp.Or(err, r.markPaused(ctx))
 	if tried.Verdict == "" {
 		return cmp.Or(stopped, err)
 	}

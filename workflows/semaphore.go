@@ -25,7 +25,9 @@ func RegisterLimit(r Registry) {
 func Limit(ctx workflow.Context, in activities.LimitInput) error {
 	in.Check, in.Idle = cmp.Or(in.Check, time.Minute), cmp.Or(in.Idle, 5*time.Minute)
 	s := &semaphore{in: in}
-	messages := workflow.GetSignalChannel(ctx, activities.LimitSignal)
+	messages := workflow.GetSignalChannelWithOptions(ctx, activities.LimitSignal, workflow.SignalChannelOptions{
+		Description: "a run asks for places or gives some back; for runs only",
+	})
 	tick := workflow.NewTimer(ctx, in.Check)
 	quiet := workflow.Now(ctx)
 	var check workflow.Future // nil, or the check that is under way

@@ -45,6 +45,8 @@ type ShardInput struct {
 	Limits   Limits            `json:"limits"`
 	// Rungs is on which rung of their ladder steps begin.
 	Rungs map[string]int `json:"rungs,omitempty"`
+	// Search names the search attributes that the shard may set, see [Input.Search].
+	Search []string `json:"search,omitempty"`
 	// Start is where to go on, of a shard that continues as new.
 	Start *records.Cursor `json:"start,omitempty"`
 	// Gates hold tasks back in a shard that continues as new.
@@ -70,11 +72,15 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 		return ShardOutput{}, err
 	}
 	r.rungs = in.Rungs
+	r.mayMark(ctx, in.Search)
 	r.top.strict, r.top.tell = in.Stop, r.tellParent
 	r.listen(ctx)
 	r.takeOver(ctx, in.Gates)
 	workflow.Go(ctx, func(ctx workflow.Context) {
-		workflow.GetSignalChannel(ctx, haltSignal).Receive(ctx, nil)
+		halts := workflow.GetSignalChannelWithOptions(ctx, haltSignal, workflow.SignalChannelOptions{
+			Description: "start nothing further: something else failed; the parent sends it, without an argument",
+		})
+		halts.Receive(ctx, nil)
 		r.top.halt(ctx)
 	})
 	at := in.Start
@@ -87,6 +93,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	}
 	p := r.begins(f)
 	p.Items = in.Count
+	r.tell(ctx, p)
 
 	// What fails here is for the parent to judge: it knows how many failures are tolerated.
 	scope := &scope{r: r, parent: r.top, strict: in.Stop, budget: r.share(r.limits.Shard, min(in.Count, r.limits.Shard))}
@@ -102,6 +109,9 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	}
 	if errors.Is(err, errStopped) && r.draining && !scope.stopped() {
 		in.Start, in.Look, in.Rungs, in.Gates = at, false, r.rungs, r.handOn()
+		if err := r.leaveMarks(ctx); err != nil {
+			return ShardOutput{}, err
+		}
 		return ShardOutput{}, workflow.NewContinueAsNewError(ctx, r.info.WorkflowType.Name, in)
 	}
 	if in.Count > f.size(r.limits) {
@@ -142,9 +152,10 @@ func (r *run) signalParent(ctx workflow.Context, name string) {
 
 // listen hears of shards that stop, or start their last item.
 func (r *run) listen(ctx workflow.Context) {
-	hear := func(name string, do func(workflow.Context, *shard)) {
+	hear := func(name, text string, do func(workflow.Context, *shard)) {
 		workflow.Go(ctx, func(ctx workflow.Context) {
-			for signals := workflow.GetSignalChannel(ctx, name); ; {
+			o := workflow.SignalChannelOptions{Description: text + "; the shard sends it, the argument is its workflow id"}
+			for signals := workflow.GetSignalChannelWithOptions(ctx, name, o); ; {
 				var id string
 				signals.Receive(ctx, &id)
 				for _, sh := range r.shards {
@@ -155,8 +166,8 @@ func (r *run) listen(ctx workflow.Context) {
 			}
 		})
 	}
-	hear(failedSignal, func(ctx workflow.Context, sh *shard) { sh.scope.failed(ctx) })
-	hear(lastSignal, func(ctx workflow.Context, sh *shard) { sh.next(ctx) })
+	hear(failedSignal, "a shard stops because an item failed", func(ctx workflow.Context, sh *shard) { sh.scope.failed(ctx) })
+	hear(lastSignal, "a shard starts its last item", func(ctx workflow.Context, sh *shard) { sh.next(ctx) })
 }
 
 // asError is a failure as a workflow returns it.

@@ -47,6 +47,13 @@ type progress struct {
 
 	tally *records.Tally // of a foreach whose shards count
 	ended bool
+	told  told // what the details have of it
+}
+
+// told is what the Web UI was told of a foreach. The zero value says nothing was.
+type told struct {
+	begun, ended             bool
+	items, completed, failed int
 }
 
 // ProgressQuery is the query that tells how far the foreach shapes of a run have come, as far as the workflow knows: of a
@@ -114,20 +121,6 @@ func (p *progress) item(err error) {
 	}
 }
 
-// tell shows how far a foreach has come.
-func (r *run) tell(ctx workflow.Context, p *progress) {
-	q := p.now()
-	text := fmt.Sprintf("%d of %d items done", q.Completed, q.Items)
-	if q.Failed > 0 {
-		text += fmt.Sprintf(", %d failed", q.Failed)
-	}
-	if r.quiet {
-		workflow.SetCurrentDetails(ctx, text)
-		return
-	}
-	r.show(ctx, flow.TaskName(p.Foreach, p.Index), text)
-}
-
 // maxSummary is about what the Web UI's timeline shows of a summary, in bytes.
 const maxSummary = 100
 
@@ -140,33 +133,10 @@ func oneLine(s string, limit int) string {
 	return s
 }
 
-// maxShown bounds the details' length: they travel in a URL.
-const maxShown = 50
-
 // shorten cuts a text.
 func shorten(s string, limit int) string {
 	if len(s) <= limit {
 		return s
 	}
 	return strings.ToValidUTF8(s[:limit], "") + "…"
-}
-
-// show keeps the Web UI's "current details" up to date: a Markdown table of the latest tasks.
-func (r *run) show(ctx workflow.Context, task, state string) {
-	if r.quiet {
-		return
-	}
-	row, known := fmt.Sprintf("| %s | %s |\n", task, oneLine(state, 200)), false
-	for i := len(r.rows) - 1; i >= 0 && !known; i-- {
-		if known = strings.HasPrefix(r.rows[i], "| "+task+" |"); known {
-			r.rows[i] = row
-		}
-	}
-	if !known {
-		r.rows = append(r.rows, row)
-	}
-	if len(r.rows) > maxShown {
-		r.rows = r.rows[len(r.rows)-maxShown:]
-	}
-	workflow.SetCurrentDetails(ctx, "| task | state |\n|---|---|\n"+strings.Join(r.rows, ""))
 }

@@ -140,7 +140,7 @@ func (t *task) activity(ctx workflow.Context, tried *records.Tried) (activities.
 	}
 	asked := workflow.Now(ctx)
 	if policy.Limit != (policies.Limit{}) {
-		t.show(ctx, t.name, "waiting: "+policy.Limit.String())
+		t.show(ctx, t.name, stateWaiting, policy.Limit.String())
 	}
 	leave, err := t.limiter.acquire(ctx, policy.Limit, t.name, stop)
 	if errors.Is(err, errStopped) {
@@ -171,7 +171,7 @@ func (t *task) activity(ctx workflow.Context, tried *records.Tried) (activities.
 		if e := policy.Escalate; e != nil && tried.Rung < len(e.Rungs) {
 			o.TaskQueue = e.Rungs[tried.Rung].Queue
 		}
-		t.show(ctx, t.name, "running")
+		t.show(ctx, t.name, stateRunning, "")
 		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(t.flow, t.n.Name), t.in).Get(ctx, &res)
 		leave() // a catch runs without the limit
 		through = err != nil || res.Again == nil || !res.Again.Deferred
@@ -181,7 +181,7 @@ func (t *task) activity(ctx workflow.Context, tried *records.Tried) (activities.
 	}
 	failure := t.failure(ctx, err, t.in)
 	if failure.Class == policies.Cancelled || ctx.Err() != nil {
-		t.show(ctx, t.name, "cancelled")
+		t.show(ctx, t.name, stateCancelled, "")
 		return res, temporal.NewCanceledError()
 	}
 	return res, failure
@@ -199,10 +199,10 @@ func (t *task) again(ctx workflow.Context, a *activities.Again, tried *records.T
 	}
 	if !a.Deferred {
 		t.rungs = raised(t.rungs, t.n.Name, a.Rung) // whoever comes later need not find out again
-		t.show(ctx, t.name, a.Reason)
+		t.show(ctx, t.name, stateWaiting, a.Reason)
 		return nil, nil
 	}
-	t.show(ctx, t.name, fmt.Sprintf("waits %s: %s", a.Wait.Round(time.Millisecond), a.Reason))
+	t.show(ctx, t.name, stateWaiting, fmt.Sprintf("%s, %s", a.Wait.Round(time.Millisecond), a.Reason))
 	t.leave() // the place of one that can work
 	if !a.Alone {
 		return nil, t.stop(ctx, t.s)

@@ -38,6 +38,11 @@ type Input struct {
 	Limits *Limits `json:"limits,omitempty"`
 	// Rungs is on which rung of their ladder steps begin, counted from 0.
 	Rungs map[string]int `json:"rungs,omitempty"`
+	// Search names the search attributes that the namespace has and the run may set by itself, see [OwnAttributes]. A server fails
+	// the workflow's tasks over one that it does not know. Defaults to none.
+	Search []string `json:"search,omitempty"`
+	// FailedSteps are the steps that failed before the run continued as new.
+	FailedSteps []string `json:"failed_steps,omitempty"`
 	// Start is where to begin, nil for the beginning.
 	Start *records.Cursor `json:"start,omitempty"`
 	// Gates hold tasks back in a run that continues as new.
@@ -104,7 +109,8 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 	if err := errors.Join(r.answers(ctx), r.persons(ctx)); err != nil {
 		return Output{}, err
 	}
-	r.rungs = in.Rungs
+	r.rungs, r.failedSteps = in.Rungs, in.FailedSteps
+	r.mayMark(ctx, in.Search)
 	r.listen(ctx)
 	r.takeOver(ctx, in.Gates)
 	at := in.Start
@@ -122,6 +128,10 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 	err := r.seq(ctx, r.top, in.Plan.Root.Nodes, nil, at)
 	if errors.Is(err, errStopped) && r.draining {
 		in.Run, in.Prepared, in.Params, in.Start, in.Rungs, in.Gates = r.id, true, nil, at, r.rungs, r.handOn()
+		in.FailedSteps = r.failedSteps
+		if err := r.leaveMarks(ctx); err != nil {
+			return Output{}, err
+		}
 		return Output{}, workflow.NewContinueAsNewError(ctx, r.info.WorkflowType.Name, in)
 	}
 	return r.end(ctx, err, at.Last)
@@ -219,6 +229,8 @@ func (r *run) end(ctx workflow.Context, err error, last *records.Ref) (Output, e
 	case r.caught > 0:
 		text += fmt.Sprintf(", %d caught", r.caught)
 	}
+	r.failedStep(e.Failure)
+	markErr := r.markFailed(done)
 	endErr := workflow.ExecuteActivity(r.bookkeeping(done, text), activities.EndType,
 		activities.EndInput{Flow: r.flow, Run: r.id, End: e, Replace: r.reset()}).Get(done, nil)
 	switch {
@@ -233,8 +245,8 @@ func (r *run) end(ctx workflow.Context, err error, last *records.Ref) (Output, e
 			f.Message += fmt.Sprintf(" (and %d other tasks failed)", f.Others)
 		}
 		return Output{}, policies.Error(&f, policies.Decision{})
-	case endErr != nil:
-		return Output{}, endErr
+	case endErr != nil || markErr != nil:
+		return Output{}, cmp.Or(endErr, markErr)
 	}
 	return Output{Last: last}, nil
 }
