@@ -268,13 +268,10 @@ func paired(a, b iter.Seq2[*Task, error]) iter.Seq2[[2]*Task, error] {
 				yield([2]*Task{}, err)
 				return
 			}
-			order := 0
-			switch {
-			case !moreB:
-				order = -1
-			case !moreA:
+			order := -1
+			if !moreA {
 				order = 1
-			default:
+			} else if moreB {
 				order = slices.Compare(ta.Index, tb.Index)
 			}
 			var pair [2]*Task

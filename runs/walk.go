@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"iter"
+	"slices"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
@@ -46,8 +47,8 @@ func (r *Run) ending(ctx context.Context, p *place, x flow.Index) (*finished, er
 	case flow.KindLoop:
 		return r.lastTurn(ctx, p, x)
 	default: // of the cases of a switch, one ran
-		for i := len(p.nodes) - 1; i >= 0; i-- {
-			if f, err := r.ending(ctx, p.nodes[i], x); f != nil || err != nil {
+		for _, n := range slices.Backward(p.nodes) {
+			if f, err := r.ending(ctx, n, x); f != nil || err != nil {
 				return f, err
 			}
 		}
@@ -155,8 +156,8 @@ type ahead struct {
 	to *spot
 }
 
-// leave goes on behind a node that has ended. It says whether to go on yielding.
-func (a *ahead) leave(p *place, x flow.Index) bool {
+// leave goes on behind a node that has ended.
+func (a *ahead) leave(p *place, x flow.Index) {
 	for up := p.parent; up != nil; p, up = up, up.parent {
 		if p.i < 0 { // the join ends the whole shape
 			continue
@@ -165,24 +166,25 @@ func (a *ahead) leave(p *place, x flow.Index) bool {
 		case flow.KindSeq:
 			for _, n := range up.nodes[p.i+1:] {
 				if through, more := a.enter(n, x); !through || !more {
-					return more
+					return
 				}
 			}
 		case flow.KindLoop:
 			turn := x[len(x)-1] + 1
 			x = x[:len(x)-1]
 			if a.decided[up.Name].Again {
-				_, more := a.enter(up.nodes[0], records.Within(x, turn))
-				return more
+				a.enter(up.nodes[0], records.Within(x, turn))
+				return
 			}
 		case flow.KindForeach:
-			return a.yield(spot{up.join, x[:len(x)-1]})
+			a.yield(spot{up.join, x[:len(x)-1]})
+			return
 		case flow.KindBranch:
-			return a.yield(spot{up.join, x})
+			a.yield(spot{up.join, x})
+			return
 		default:
 		}
 	}
-	return true
 }
 
 // enter goes into a node. It says whether the way leads through it without a task, and whether to go on yielding.
