@@ -72,6 +72,13 @@ func TestFromFlowsToAnArtifact(t *testing.T) {
 	b.Show("/runs/" + flowName)
 	follow("tbody th a")
 	look("run", base, "completed", "quietly", "nightly")
+	follow(fmt.Sprintf("a[href='%s/logs']", base))
+	look("run-log", base+"/logs", "load reading quietly", "load#2 reading quietly")
+	b.Do(chromedp.SetValue(chromedp.CSS("#level"), "WARN"))
+	follow(".filters button")
+	look("run-log-warnings", base+"/logs", "WARN load odd row")
+	require.NotContains(t, b.Text(), "reading")
+	follow("nav li:last-child a")
 	follow(fmt.Sprintf("a[href='%s/tasks/load']", base))
 	look("task", base+"/tasks/load", "connection reset", "1200")
 	follow(fmt.Sprintf("a[href='%s/tasks/load/logs']", base))
@@ -154,6 +161,37 @@ func TestARunningRunKeepsItsPageCurrent(t *testing.T) {
 	b.Quiet("live")
 }
 
+// TestTheLogOfARunIsFollowed has lines written while their page is open and somebody types.
+func TestTheLogOfARunIsFollowed(t *testing.T) {
+	p := newPlay(t, "logged", nil)
+	log := func(lines int) {
+		var all strings.Builder
+		for i := range lines {
+			fmt.Fprintf(&all, `{"time":"2026-01-01T12:00:%02d.%03dZ","level":"INFO","msg":"line %d"}`+"\n", i/1000, i%1000, i)
+		}
+		require.NoError(t, p.store.PutDoc(t.Context(), records.LogKey(flowName, p.id, "load", nil, 1, false), []byte(all.String())))
+	}
+	log(200)
+	b := browser.Open(t, serve(t, p.store))
+	b.Show(p.path("/logs"))
+	b.Until("document.querySelector('#live [role=status]')?.textContent === 'live'")
+	b.Accessible("the log of a run")
+	b.Do(chromedp.Focus(chromedp.CSS("#q")))
+	b.Do(chromedp.SendKeys(chromedp.CSS("#q"), "line 1"))
+	browser.Eval[bool](b, "scrollTo(0, document.documentElement.scrollHeight); true")
+	log(400)
+	b.Until("document.querySelector('pre.log').innerText.includes('line 399')")
+	require.True(t, browser.Eval[bool](b, "scrollY + innerHeight >= document.documentElement.scrollHeight - 2"), "who is at the end stays there")
+	require.Equal(t, "line 1", browser.Eval[string](b, "document.querySelector('#q').value"))
+	require.True(t, browser.Eval[bool](b, "document.activeElement.id === 'q'"))
+	b.Quiet("the log of a run")
+	b.Scheme("dark")
+	b.Picture("ui-run-log-dark")
+	b.Phone()
+	browser.Eval[bool](b, "scrollTo(0, 0); true")
+	b.Picture("ui-run-log-phone")
+}
+
 // TestNothingThatAFlowSaysRuns has a flow that puts a script wherever it can say something.
 func TestNothingThatAFlowSaysRuns(t *testing.T) {
 	note := `"'><img data-evil src=x onerror="alert(1)"><script data-evil>alert(1)</script><svg data-evil onload=alert(1)></svg></style></script></title></textarea><style data-evil>*{display:none}</style><a data-evil href="javascript:alert(1)">x</a>{{.}}${alert(1)}`
@@ -165,7 +203,7 @@ func TestNothingThatAFlowSaysRuns(t *testing.T) {
 	base := "/runs/" + flowName + "/" + run.Run.Run
 	for _, path := range []string{
 		"/", "/runs/" + flowName, "/runs/" + flowName + "?tag=" + url.QueryEscape(note), "/runs/" + flowName + "?user=" + url.QueryEscape(note),
-		base, base + "/foreach/grid", base + "/steps/fit", base + "/tasks/load", base + "/tasks/load/artifacts", base + "/tasks/load/logs",
+		base, base + "/logs", base + "/logs?q=" + url.QueryEscape(note), base + "/foreach/grid", base + "/steps/fit", base + "/tasks/load", base + "/tasks/load/artifacts", base + "/tasks/load/logs",
 		base + "/tasks/load/logs?q=" + url.QueryEscape(note), base + "/tasks/report", base + "/tasks/report/cards/default",
 		base + "/tasks/fit%5B7%5D",
 	} {
@@ -174,7 +212,7 @@ func TestNothingThatAFlowSaysRuns(t *testing.T) {
 		require.NotEmpty(t, strings.TrimSpace(b.Text()), path)
 		b.Quiet(path)
 	}
-	for _, path := range []string{"/" + url.PathEscape(note), "/runs/" + url.PathEscape(note), base + "/tasks/" + url.PathEscape(note), "/runs/" + flowName + "?since=" + url.QueryEscape(note)} {
+	for _, path := range []string{"/" + url.PathEscape(note), "/runs/" + url.PathEscape(note), base + "/tasks/" + url.PathEscape(note), "/runs/" + flowName + "?since=" + url.QueryEscape(note), base + "/logs?step=" + url.QueryEscape(note)} {
 		b.Go(path)
 		require.Zero(t, browser.Eval[int](b, "document.querySelectorAll('[data-evil], script').length"), path)
 	}

@@ -37,7 +37,7 @@ func orderFlow() *flow.Flow {
 }
 
 func TestMain(m *testing.M) {
-	testserver.Main(m, stepwell.App{Flows: []*flow.Flow{orderFlow()}, Dev: devserver.Start})
+	testserver.Main(m, stepwell.App{Flows: []*flow.Flow{orderFlow(), shopFlow(), slowFlow()}, Dev: devserver.Start})
 }
 
 // program is a program of the test binary, until the test ends.
