@@ -30,10 +30,12 @@ type command struct {
 	lines lineQueue
 	// ending is set when the program ends.
 	ending atomic.Bool
+	// observing is set when a verb connects.
+	observing observing
 }
 
 func newCommand(a App, io IO) *command {
-	c := &command{app: a, io: io, name: "stepwell", term: newTerminal(io.Out, io.Err, io.Env)}
+	c := &command{app: a, io: io, name: "stepwell", term: newTerminal(io.Out, io.Err, io.Env), set: settings{logFormat: logText}}
 	c.io.Out, c.io.Err = &c.term.out, &c.term.err
 	if len(os.Args) > 0 {
 		c.name = strings.TrimSuffix(filepath.Base(os.Args[0]), ".test")

@@ -80,6 +80,7 @@ interrupted or killed, attach carries on.`,
 		var project projectFlags
 		sub := &cobra.Command{Use: f.Name(), Short: fmt.Sprintf("Run %s: %s", f.Name(), shorten(strings.Join(f.Plan().Steps(), ", "), 60)), Args: exactly()}
 		start.add(sub)
+		c.withLogFormat(sub)
 		project.add(sub)
 		c.withJSON(sub)
 		var given map[string]string
@@ -181,6 +182,7 @@ a token; a resume with that --token is refused if anything changed since.`,
 		},
 	}
 	start.add(cmd)
+	c.withLogFormat(cmd)
 	f := cmd.Flags()
 	f.StringVar(&o.Origin, "origin", "", "id of the run to resume")
 	f.StringVar(&o.Step, "step", "", "run this step and all that follow again")

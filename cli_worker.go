@@ -12,7 +12,7 @@ import (
 )
 
 func (c *command) devCmd() *cobra.Command {
-	var taskQueue string
+	var taskQueue, metrics string
 	cmd := &cobra.Command{
 		Use: "dev", Short: "Run the embedded Temporal server, its Web UI and a worker until interrupted",
 		Example: c.examples(
@@ -26,27 +26,36 @@ func (c *command) devCmd() *cobra.Command {
 			if _, configured, err := c.temporalOptions(); err != nil || configured {
 				return errors.Join(err, inputf("a Temporal server is configured, dev is for the embedded one (unset TEMPORAL_ADDRESS and --address, or use worker)"))
 			}
+			c.serveMetrics(metrics)
 			return c.work(cmd.Context(), WorkerOptions{TaskQueue: taskQueue})
 		},
 	}
 	cmd.Flags().StringVar(&taskQueue, "task-queue", DefaultTaskQueue, "task queue of the worker")
+	metricsFlag(cmd, &metrics)
+	c.withLogFormat(cmd)
 	return cmd
 }
 
 func (c *command) workerCmd() *cobra.Command {
 	var o WorkerOptions
+	var metrics string
 	cmd := &cobra.Command{
 		Use: "worker", Short: "Run a worker until it is told to stop; SIGTERM drains it",
 		Example: c.examples(
 			"worker --address temporal:7233 --store s3://bucket/prefix   a worker of a cluster",
 			"worker --max-concurrent 4 --drain 2m                        for steps that compute for minutes"),
 		Args: exactly(),
-		RunE: func(cmd *cobra.Command, _ []string) error { return c.work(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c.serveMetrics(metrics)
+			return c.work(cmd.Context(), o)
+		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.TaskQueue, "task-queue", DefaultTaskQueue, "task queue to poll")
 	f.IntVar(&o.MaxConcurrent, "max-concurrent", 0, "how many steps run at once (default 4 per processor, at least 16)")
 	f.DurationVar(&o.Drain, "drain", 25*time.Second, "how long running steps may go on after SIGTERM")
+	metricsFlag(cmd, &metrics)
+	c.withLogFormat(cmd)
 	return cmd
 }
 
@@ -62,7 +71,7 @@ func (c *command) work(ctx context.Context, o WorkerOptions) error {
 		return err
 	}
 	defer s.close()
-	o.Log, o.Classify, o.Redact = c.stepLog(), c.app.Classify, c.app.Redact
+	o.Log, o.Classify, o.Redact, o.Meter = c.stepLog(), c.app.Classify, c.app.Redact, c.observing.meter
 	w, err := NewWorker(s.temporal, s.store, o, c.app.Flows...)
 	if err != nil {
 		return err
@@ -73,6 +82,9 @@ func (c *command) work(ctx context.Context, o WorkerOptions) error {
 	if s.webUI != "" {
 		fmt.Fprintf(c.io.Out, "Temporal server %s\nTemporal Web UI %s\n", s.dev.Address, s.webUI)
 	}
+	if u := c.observing.export.URL(); u != "" {
+		fmt.Fprintf(c.io.Out, "metrics %s\n", u)
+	}
 	fmt.Fprintf(c.io.Out, "worker for %s polls task queue %q, store %s\n", strings.Join(c.app.names(), ", "), o.TaskQueue, s.store)
 	<-ctx.Done()
 	fmt.Fprintln(c.io.Out, "stopping: running steps may finish")
@@ -82,7 +94,7 @@ func (c *command) work(ctx context.Context, o WorkerOptions) error {
 
 // startWorker runs a worker for all flows in this process.
 func (c *command) startWorker(s *session, taskQueue string, log slog.Handler) (stop func(), _ error) {
-	w, err := NewWorker(s.temporal, s.store, WorkerOptions{TaskQueue: taskQueue, Drain: 2 * time.Second, Log: log, Classify: c.app.Classify, Redact: c.app.Redact}, c.app.Flows...)
+	w, err := NewWorker(s.temporal, s.store, WorkerOptions{TaskQueue: taskQueue, Drain: 2 * time.Second, Log: log, Classify: c.app.Classify, Redact: c.app.Redact, Meter: c.observing.meter}, c.app.Flows...)
 	if err != nil {
 		return nil, err
 	}
@@ -93,10 +105,20 @@ func (c *command) startWorker(s *session, taskQueue string, log slog.Handler) (s
 }
 
 // stepLog shows what the steps of any run log.
-func (c *command) stepLog() slog.Handler { return newLineHandler(&c.term.err, c.term.err.style, true) }
+func (c *command) stepLog() slog.Handler {
+	if c.set.logFormat == logJSON {
+		return newJSONLog(&c.term.err)
+	}
+	return newLineHandler(&c.term.err, c.term.err.style, true)
+}
 
 // followedLog hands what the steps of a followed run log to its follower.
-func (c *command) followedLog() slog.Handler { return &lineHandler{emit: c.lines.add} }
+func (c *command) followedLog() slog.Handler {
+	if c.set.logFormat == logJSON {
+		return newJSONLog(&c.term.err)
+	}
+	return &lineHandler{emit: c.lines.add}
+}
 
 // warnUnpolled says at once that nothing would happen, instead of waiting in silence.
 func (c *command) warnUnpolled(ctx context.Context, s *session, taskQueue string) {

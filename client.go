@@ -28,6 +28,7 @@ import (
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
+	"github.com/stepwell-flows/stepwell/telemetry"
 	"github.com/stepwell-flows/stepwell/workflows"
 )
 
@@ -152,6 +153,8 @@ func (c *Client) start(ctx context.Context, doc records.Run, at *records.Cursor)
 	if b, err := json.Marshal(doc.Plan); err != nil || len(b) > maxPlan {
 		return nil, errors.Join(err, inputf("the plan of flow %q has %d bytes, a workflow's input may have %d (split the flow)", doc.Flow, len(b), maxPlan))
 	}
+	ctx, span := telemetry.Starting(ctx, doc.Flow)
+	defer span.End()
 	doc.Started, doc.User, doc.Code = time.Now(), c.options.User, codeVersion()
 	doc.Tags, doc.Branch = records.UniqueTags(doc.Tags), resumedBranch(doc.Branch, doc.User)
 	doc.TaskQueue, doc.Namespace = c.options.TaskQueue, c.options.Namespace

@@ -22,6 +22,8 @@ const defaultStateDir = ".stepwell"
 // settings are the flags that every verb has.
 type settings struct {
 	store, address, namespace, profile, stateDir, logLevel string
+	metrics                                                string
+	logFormat                                              logFormat
 	json                                                   bool
 	// web is the Temporal Web UI of the server that a reading verb asks, if its address is known.
 	web struct{ address, namespace string }
@@ -44,7 +46,7 @@ const patience = 5 * time.Minute
 // openStore opens the store. A program that will write checks it first, so that a mistake is told before
 // anything starts.
 func (c *command) openStore(ctx context.Context, write bool) (*artifacts.Store, error) {
-	o := artifacts.Options{}
+	o := artifacts.Options{Observe: c.observing.store}
 	if write {
 		o.Patience = patience
 	}
@@ -98,8 +100,11 @@ func (c *command) logger() *slog.Logger {
 	if c.set.logLevel != "" {
 		_ = level.UnmarshalText([]byte(c.set.logLevel)) // checked when the flags were read
 	}
-	text := slog.NewTextHandler(c.io.Err, &slog.HandlerOptions{Level: level})
-	return slog.New(&libraryHandler{Handler: text, routine: c.set.logLevel != "", ending: &c.ending})
+	var h slog.Handler = slog.NewTextHandler(c.io.Err, &slog.HandlerOptions{Level: level})
+	if c.set.logFormat == logJSON {
+		h = slog.NewJSONHandler(c.io.Err, &slog.HandlerOptions{Level: level})
+	}
+	return slog.New(&libraryHandler{Handler: h, routine: c.set.logLevel != "", ending: &c.ending})
 }
 
 // session is a store and a Temporal server, for verbs that run or change something.
@@ -110,6 +115,7 @@ type session struct {
 	dev       *DevServer // nil with a configured server
 	namespace string
 	webUI     string
+	observing *observing
 	ending    *atomic.Bool
 }
 
@@ -127,14 +133,20 @@ func (c *command) connect(ctx context.Context, taskQueue string) (*session, erro
 	if err != nil {
 		return nil, err
 	}
-	s := &session{namespace: o.Namespace, ending: &c.ending}
+	if err := c.observe(ctx); err != nil {
+		return nil, err
+	}
+	s := &session{namespace: o.Namespace, ending: &c.ending, observing: &c.observing}
 	if s.store, err = c.openStore(ctx, true); err != nil {
+		s.close()
 		return nil, err
 	}
 	heartbeat, slots := time.Duration(0), 0
 	if !configured {
+		calmServer()
 		s.dev, err = c.app.Dev(ctx, DevOptions{Dir: c.set.stateDir, Logger: c.logger()})
 		if err != nil {
+			s.close()
 			return nil, &unusableError{fmt.Errorf("start the embedded Temporal server: %w", err)}
 		}
 		o.HostPort, o.Namespace, s.namespace, s.webUI = s.dev.Address, s.dev.Namespace, s.dev.Namespace, s.dev.WebUI
@@ -144,6 +156,7 @@ func (c *command) connect(ctx context.Context, taskQueue string) (*session, erro
 			pages = "http://" + defaultUI
 		}
 	}
+	s.observing.client(&o)
 	if s.temporal, err = dial(ctx, o); err != nil {
 		s.close()
 		return nil, err
@@ -170,6 +183,7 @@ func (s *session) close() {
 	if s.dev != nil {
 		s.dev.Stop()
 	}
+	s.observing.end()
 }
 
 // reader opens the store for reading, and Temporal if it can be had without starting anything. A run that

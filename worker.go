@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"time"
 
+	"go.opentelemetry.io/otel/metric"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
@@ -17,6 +18,7 @@ import (
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/policies"
+	"github.com/stepwell-flows/stepwell/telemetry"
 	"github.com/stepwell-flows/stepwell/workflows"
 )
 
@@ -38,6 +40,8 @@ type WorkerOptions struct {
 	// Classify gives errors of all steps a class, or "" if it has no opinion. It is asked after a step's own
 	// policies.Classifier and before the built-in rules. Nil: those alone.
 	Classify func(error) policies.Class
+	// Meter makes the metrics of the worker, see docs/telemetry.md. Nil: there are none.
+	Meter metric.Meter
 }
 
 // NewWorker returns a Temporal worker for flows; the caller starts and stops it. Flows that do not
@@ -56,6 +60,17 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 		o.Drain = 25 * time.Second
 	}
 	identity := workerIdentity()
+	g := guard.New(guard.Options{Sharer: activities.NewSharer(c), Worker: identity})
+	var m *telemetry.Metrics
+	if o.Meter != nil {
+		var err error
+		if m, err = telemetry.NewMetrics(o.Meter); err == nil {
+			err = m.Watch(o.MaxConcurrent, g.Breakers)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("make the metrics of the worker: %w", err)
+		}
+	}
 	eager := 100
 	w := worker.New(c, o.TaskQueue, worker.Options{
 		Identity:                           identity,
@@ -73,10 +88,9 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 	for _, f := range flows {
 		workflows.Register(w, f.Name())
 	}
-	g := guard.New(guard.Options{Sharer: activities.NewSharer(c), Worker: identity})
 	a := activities.New(store, activities.Options{
 		Worker: identity, Drain: o.Drain, Log: o.Log, Classify: o.Classify, Redact: o.Redact,
-		Guard: g,
+		Guard: g, Metrics: m,
 	}, flows...)
 	a.Register(w)
 	a.Prepare()

@@ -20,6 +20,7 @@ import (
 	"github.com/stepwell-flows/stepwell/isolate"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/telemetry"
 )
 
 // StepType is the activity type of a step.
@@ -131,6 +132,8 @@ type Options struct {
 	Now func() time.Time
 	// InProcess runs isolated steps in this process, without limits: for tests.
 	InProcess bool
+	// Metrics count what the worker does. Nil: nothing is counted.
+	Metrics *telemetry.Metrics
 	// At is called, by many goroutines, with every moment of every attempt, for tests that kill workers. Nil: nothing is.
 	At func(context.Context, Moment)
 }
@@ -147,6 +150,7 @@ type Activities struct {
 	pool    isolate.Pool
 	// redactor knows the secrets of the whole worker.
 	redactor *redactor
+	items    map[string]itemStep
 }
 
 // New returns the activities of flows. The flows must have passed their Check.
@@ -170,7 +174,11 @@ func New(store *artifacts.Store, o Options, flows ...*flow.Flow) *Activities {
 	if o.Guard == nil {
 		o.Guard = guard.New(guard.Options{Now: o.Now, Random: o.Random})
 	}
-	return &Activities{store: store, flows: flows, options: o, redactor: newRedactor(os.Environ(), o.Redact)}
+	a := &Activities{store: store, flows: flows, options: o, redactor: newRedactor(os.Environ(), o.Redact)}
+	if o.Metrics != nil {
+		a.items = itemSteps(flows)
+	}
+	return a
 }
 
 // Registry is what a Temporal worker and its test environment offer to register activities.
@@ -267,14 +275,21 @@ func (a *Activities) begin(ctx context.Context, r records.Run) error {
 func (a *Activities) end(ctx context.Context, in EndInput) error {
 	defer beating(ctx, a.options.Worker)()
 	if f := in.End.Failure; f != nil && f.Attempt == 0 {
-		if _, err := a.settle(ctx, f, 0); err != nil {
+		ledger, err := a.settle(ctx, f, 0)
+		if err != nil {
 			return bookkeeping(err)
 		}
+		a.gaveUp(ctx, f, ledger)
 	}
+	write := records.CreateEnd
 	if in.Replace {
-		return bookkeeping(records.PutEnd(ctx, a.store, in.Flow, in.Run, in.End))
+		write = records.PutEnd
 	}
-	return bookkeeping(records.CreateEnd(ctx, a.store, in.Flow, in.Run, in.End))
+	if err := write(ctx, a.store, in.Flow, in.Run, in.End); err != nil {
+		return bookkeeping(err)
+	}
+	a.runEnded(ctx, in)
+	return nil
 }
 
 // SettleInput asks for what only the ledger knows of a failure that the server made.

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
@@ -19,6 +20,7 @@ import (
 	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/telemetry"
 )
 
 // attempt is one try of a task, or of its catch function.
@@ -45,6 +47,7 @@ type attempt struct {
 	log      *attemptLog
 	live     liveCards
 	beat     heartbeat
+	span     trace.Span
 	tell     func(secret string) // of a copy of the worker: who keeps the log
 	// cardsChanged takes the place of writing cards, in the process of an isolated step.
 	cardsChanged func()
@@ -65,6 +68,8 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 	if catch {
 		t.number = int(info.Attempt)
 	}
+	ctx, free := t.observe(ctx)
+	defer free()
 	t.beat.start(ctx, info.HeartbeatTimeout, t.number, t.worker, t.started)
 	defer t.beat.stop()
 	defer t.cleanUp()
@@ -77,9 +82,11 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 
 	result, failure, err := t.try(ctx)
 	if failure == nil && err == nil {
+		t.succeeded(ctx, result)
 		return result, nil
 	}
 	if spent, ok := err.(*spentError); ok { //nolint:errorlint // lookBack does not wrap it, and an author's error may panic when it is looked into
+		telemetry.Finish(t.span, telemetry.End{Outcome: string(records.Failed), Class: string(spent.f.Class), Message: spent.f.Message})
 		return StepResult{}, policies.Error(spent.f, policies.Decision{})
 	}
 	if failure == nil {

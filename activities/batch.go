@@ -66,6 +66,7 @@ func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (re
 		ends: map[int]records.Item{}, tries: map[int]records.Item{}, saved: time.Now(),
 	}
 	b.part = records.Shard{Flow: in.Flow, Run: in.Run, Foreach: in.Foreach, Index: in.Index, First: in.First, Count: in.Count}
+	ctx, ended := b.observe(ctx)
 	b.beat.start(ctx, info.HeartbeatTimeout, b.number, a.options.Worker, a.options.Now())
 	defer b.beat.stop()
 	defer func() {
@@ -74,6 +75,7 @@ func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (re
 		}
 	}()
 	out, err := b.try(ctx)
+	ended(err)
 	if err == nil {
 		return out, nil
 	}
@@ -392,5 +394,6 @@ func (b *batch) end(p records.Item) {
 	p.Due, p.Tries = time.Time{}, nil
 	b.ends[p.Index] = p
 	b.part.Items = append(b.part.Items, p)
+	b.options.Metrics.Item(context.Background(), b.in.Flow, b.in.Foreach, string(p.Outcome))
 	delete(b.tries, p.Index)
 }

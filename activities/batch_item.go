@@ -129,16 +129,16 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	if before.Failure != nil {
 		t.ledger = []records.Attempt{{Attempt: before.Attempt, Failure: before.Failure, CountsAsCodeFailure: failed > 0}}
 	}
-	failure, err := b.call(ctx, t, it, i)
+	within, ended := b.observeItem(ctx, t)
+	failure, err := b.call(within, t, it, i)
 	if err == nil {
+		ended(records.Completed, nil, false)
 		it.bound = true
 		it.last = records.Item{Step: n.Name, Attempt: t.number, Outcome: records.Completed}
 		return nil, nil
 	}
-	if ctx.Err() != nil {
-		return nil, err
-	}
-	if unavailable(err) && (failure == nil || failure.Class != policies.Bug) {
+	if ctx.Err() != nil || unavailable(err) && (failure == nil || failure.Class != policies.Bug) {
+		ended(records.Lost, nil, true)
 		return nil, err
 	}
 	if failure == nil {
@@ -151,6 +151,7 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	if d, ok := t.spec.Defers(failure, err, def.RetryIf, failed); ok {
 		// The items after it would fare no better: the whole batch waits, and then this item goes first.
 		wait := t.spread(d.For)
+		ended(records.Deferred, failure, true)
 		b.log.logger.Warn("the batch has to wait", "task", task, "wait", wait, "reason", d.Reason, "error", failure.Message)
 		return nil, &laterError{wait}
 	}
@@ -159,6 +160,7 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	f.Attempt, f.Worker, f.Time = t.number, t.worker, b.options.Now()
 	f.CodeFailures, f.LostAttempts = failed+1, lost
 	d := t.withinBudget(f, t.spec.Decide(f, err, def.RetryIf, f.CodeFailures, b.options.Random))
+	ended(records.Failed, f, d.Retry)
 	b.log.logger.Error("attempt failed", "task", f.Task, "class", string(f.Class), "error", f.Message, "next", d.Reason)
 	if d.Retry || def.Catch == nil {
 		return &itemFailure{f, d}, nil
@@ -166,13 +168,16 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	// The catch gets the state from before the step.
 	c := b.attemptOf(def, x, failed+lost)
 	c.spec, c.catch, c.in.Failure = *n.Policy, true, f
-	cf, err := b.call(ctx, c, it, i)
+	within, ended = b.observeItem(ctx, c)
+	cf, err := b.call(within, c, it, i)
 	if err == nil {
+		ended(records.Completed, nil, false)
 		it.bound = true
 		it.last = records.Item{Step: n.Name, Attempt: f.Attempt, Outcome: records.Caught, Failure: f}
 		return nil, nil
 	}
 	if ctx.Err() != nil || unavailable(err) {
+		ended(records.Lost, nil, true)
 		return nil, err
 	}
 	if cf == nil {
@@ -182,6 +187,7 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	cf.Message = fmt.Sprintf("the catch function failed: %s; it was called for: %s", cf.Message, f.Message)
 	cf.Flow, cf.Run, cf.Step, cf.Task = f.Flow, f.Run, f.Step, f.Task
 	cf.Attempt, cf.CodeFailures, cf.LostAttempts, cf.Worker, cf.Time = f.Attempt, f.CodeFailures, f.LostAttempts, f.Worker, b.options.Now()
+	ended(records.Failed, cf, false)
 	return &itemFailure{cf, policies.Decision{}}, nil
 }
 

@@ -188,6 +188,7 @@ func (t *attempt) fail(ctx context.Context, f *policies.Failure, err error) (Ste
 		}
 	}
 	t.at(ctx, PointNoted)
+	t.failed(ctx, f, entry, d)
 	if again != nil {
 		return StepResult{Again: again}, nil
 	}

@@ -39,6 +39,7 @@ func (t *attempt) lookBack(ctx context.Context) (done bool, _ StepResult, _ *pol
 			if err := records.PutAttempt(ctx, t.store, t.in.Flow, t.in.Run, t.in.Step, t.in.Index, e); err != nil {
 				return false, StepResult{}, nil, err
 			}
+			t.options.Metrics.Failed(ctx, t.named(), string(policies.Lost))
 		}
 		t.ledger = append(t.ledger, e)
 	}

@@ -19,7 +19,11 @@ func checkKey() string { return "check/" + rand.Text() }
 func (s *Store) Check(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTime)
 	defer cancel()
-	if c, ok := s.driver.(driver.Checker); ok {
+	d := s.driver
+	if o, ok := d.(observed); ok {
+		d = o.Driver
+	}
+	if c, ok := d.(driver.Checker); ok {
 		return c.Check(ctx)
 	}
 	key := checkKey()

@@ -29,6 +29,8 @@ type Options struct {
 	Patience time.Duration
 	// CacheBytes bounds the memory for recently used blobs. Defaults to 64 MiB; negative means no cache.
 	CacheBytes int64
+	// Observe is told of every call of the driver, by many goroutines. Defaults to nil: nobody is.
+	Observe func(Call)
 }
 
 func (o Options) withDefaults() Options {
@@ -44,6 +46,9 @@ type Info = driver.Info
 // New returns a Store over d.
 func New(d driver.Driver, o Options) *Store {
 	o = o.withDefaults()
+	if o.Observe != nil {
+		d = observed{d, o.Observe}
+	}
 	return &Store{driver: d, o: o, cache: newCache(o.CacheBytes)}
 }
 

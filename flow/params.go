@@ -70,7 +70,7 @@ var legalParam = regexp.MustCompile(`^[a-z][a-z0-9_-]{0,63}$`)
 
 // reserved names are flags of the commands that take a flow's parameters.
 var reserved = []string{
-	"address", "branch", "detach", "help", "json", "log-level", "max-parallel", "namespace", "origin", "param", "plan", "production",
+	"address", "branch", "detach", "help", "json", "log-format", "log-level", "max-parallel", "namespace", "origin", "param", "plan", "production",
 	"profile", "project", "run-id", "state-dir", "step", "store", "tag", "task-queue", "token", "version",
 }
 

@@ -56,6 +56,7 @@ func newClient(ctx context.Context, o Options) (*s3.Client, error) {
 		}
 		so.UsePathStyle = o.PathStyle
 		so.Retryer = newRetryer()
+		so.APIOptions = append(so.APIOptions, addTrace)
 		// The SDK's chain says so too; an aws.Config made by hand says nothing.
 		if so.RequestChecksumCalculation == aws.RequestChecksumCalculationUnset {
 			so.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenSupported

@@ -1,0 +1,81 @@
+package telemetry
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
+	"github.com/stretchr/testify/require"
+
+	"github.com/stepwell-flows/stepwell"
+)
+
+// A worker shows Prometheus what it did.
+func TestMetricsOfAWorker(t *testing.T) {
+	store := t.TempDir()
+	env := append(serverEnv(t), "STEPWELL_STORE="+store, "STEPWELL_METRICS=127.0.0.1:0")
+	worker := start(t, "worker", env, "--task-queue", t.Name(), "--max-concurrent", "7")
+	url := worker.line(t, "metrics ")
+	worker.line(t, "worker for TracedFlow polls")
+	starter := start(t, "starter", env, "run", "TracedFlow", "--task-queue", t.Name(), "--run-id", "run-of-a-certain-name")
+	require.Equal(t, stepwell.ExitOK, starter.exit(t))
+
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	answer, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer answer.Body.Close()
+	page, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	for _, line := range []string{
+		`stepwell_runs_total{flow="TracedFlow",status="completed"} 1`,
+		`stepwell_tasks_total{flow="TracedFlow",outcome="completed",step="flaky"} 1`,
+		`stepwell_tasks_total{flow="TracedFlow",outcome="completed",step="square"} 3`,
+		`stepwell_tasks_total{flow="TracedFlow",outcome="completed",step="sum"} 1`,
+		`stepwell_attempt_duration_seconds_count{flow="TracedFlow",outcome="failed",step="flaky"} 1`,
+		`stepwell_attempt_duration_seconds_count{flow="TracedFlow",outcome="completed",step="flaky"} 1`,
+		`stepwell_failures_total{class="Transient",flow="TracedFlow",step="flaky"} 1`,
+		`stepwell_retries_total{flow="TracedFlow",step="flaky"} 1`,
+		`stepwell_foreach_items_total{flow="TracedFlow",foreach="squares",outcome="completed"} 3`,
+		`stepwell_slots_in_use 0`,
+		`stepwell_slots 7`,
+	} {
+		require.Contains(t, string(page), line+"\n")
+	}
+	for _, name := range []string{
+		`stepwell_store_operation_duration_seconds_count{operation="put",outcome="ok"}`,
+		"temporal_activity_schedule_to_start_latency_seconds_bucket", "temporal_workflow_task_schedule_to_start_latency_seconds_bucket",
+		"temporal_request_latency_seconds_bucket", "temporal_request_total", "go_goroutines", "process_cpu_seconds_total",
+	} {
+		require.Contains(t, string(page), "\n"+name)
+	}
+	require.NotContains(t, string(page), "run-of-a-certain-name", "a label would grow without bounds")
+
+	problems, err := promlint.New(bytes.NewReader(page)).Lint()
+	require.NoError(t, err)
+	require.Empty(t, problems)
+	if tool, err := exec.LookPath("promtool"); err == nil {
+		cmd := exec.CommandContext(t.Context(), tool, "check", "metrics")
+		cmd.Stdin = bytes.NewReader(page)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	} else {
+		t.Log("promtool is not installed (it is in Debian's package prometheus); its library found nothing")
+	}
+	worker.stop(t)
+}
+
+func TestMetricsAddressInUse(t *testing.T) {
+	env := append(serverEnv(t), "STEPWELL_STORE="+t.TempDir())
+	first := start(t, "worker", env, "--task-queue", t.Name(), "--metrics", "127.0.0.1:0")
+	url := first.line(t, "metrics ")
+	address := strings.TrimSuffix(strings.TrimPrefix(url, "http://"), "/metrics")
+	second := start(t, "worker", env, "--task-queue", t.Name(), "--metrics", address)
+	require.Equal(t, stepwell.ExitUnavailable, second.exit(t))
+	require.Contains(t, second.err.String(), "give --metrics another host:port")
+	first.stop(t)
+}
