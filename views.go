@@ -68,7 +68,11 @@ func filterQuery(flowName string, f runs.Filter) string {
 			statuses = append(statuses, quoted(name))
 		}
 	}
-	if len(statuses) > 0 {
+	switch len(statuses) {
+	case 0:
+	case 1:
+		terms = append(terms, "ExecutionStatus = "+statuses[0])
+	default:
 		terms = append(terms, fmt.Sprintf("ExecutionStatus IN (%s)", strings.Join(statuses, ", ")))
 	}
 	is(workflows.AttrUser.GetName(), f.User)

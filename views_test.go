@@ -19,6 +19,7 @@ func TestFilterQuery(t *testing.T) {
 	}{
 		{runs.Filter{}, "WorkflowType = 'TrainFlow'"},
 		{runs.Filter{Statuses: []records.Status{records.StatusRunning, records.StatusFailed}}, "WorkflowType = 'TrainFlow' AND ExecutionStatus IN ('Running', 'Failed', 'Terminated', 'TimedOut')"},
+		{runs.Filter{Statuses: []records.Status{records.StatusCancelled}}, "WorkflowType = 'TrainFlow' AND ExecutionStatus = 'Canceled'"},
 		{runs.Filter{Statuses: []records.Status{runs.Unknown}}, "WorkflowType = 'TrainFlow'"},
 		{
 			runs.Filter{User: "o'hara", Project: "fraud", Branch: "prod", Since: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)},

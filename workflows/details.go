@@ -165,6 +165,11 @@ func (t *details) makeRoom() {
 // String is the table.
 func (t *details) String() string {
 	var b strings.Builder
+	size := 100
+	for _, d := range t.rows {
+		size += len(d.line)
+	}
+	b.Grow(size)
 	b.WriteString("| step | state | done | failed | time |\n|---|---|---|---|---|\n")
 	if t.dropped > 0 {
 		fmt.Fprintf(&b, "| … | %d before | | | |\n", t.dropped)
@@ -208,7 +213,7 @@ func (d *detail) markdown() string {
 // several is "20 running, 1 paused" of a step with many tasks.
 func (d *detail) several() string {
 	var parts []string
-	for _, s := range append(underWay[:len(underWay):len(underWay)], ends...) {
+	for _, s := range slices.Concat(underWay, ends) {
 		if n := d.counts[s]; n > 0 {
 			parts = append(parts, grouped(n)+" "+string(s))
 		}
