@@ -136,7 +136,7 @@ func (c *command) diffTasks(ctx context.Context, a, b *runs.Run, nameA, nameB st
 		fmt.Fprintln(c.io.Out, "nothing differs")
 		return true, nil
 	}
-	c.printTaskDiff(doc, "")
+	c.printTaskDiff(doc, "", true)
 	return false, nil
 }
 
@@ -198,7 +198,7 @@ func (c *command) printDiff(doc diffDocument, o diffOptions) {
 				fmt.Fprintf(c.io.Out, "  %s\n", clean(task.Task))
 				indent = "    "
 			}
-			c.printTaskDiff(task, indent)
+			c.printTaskDiff(task, indent, i == 0)
 		}
 		if more := step.Differ + step.OnlyInA + step.OnlyInB - shown; more > 0 {
 			fmt.Fprintf(c.io.Out, "  %s\n", s.faint(fmt.Sprintf("and %s more (--tasks %d shows them)", grouped(more), shown+more)))
@@ -232,8 +232,8 @@ func paramText(v *string) string {
 	return clean(shorten(fmt.Sprintf("%q", *v), 80))
 }
 
-// printTaskDiff shows how a task differs.
-func (c *command) printTaskDiff(d taskDiffDocument, indent string) {
+// printTaskDiff shows how a task differs. In steps after the first one, what they started from differs by what came before: its names do.
+func (c *command) printTaskDiff(d taskDiffDocument, indent string, first bool) {
 	s := c.term.out.style
 	t := newTable(c.io.Out)
 	t.indent = indent
@@ -254,6 +254,14 @@ func (c *command) printTaskDiff(d taskDiffDocument, indent string) {
 	}
 	for _, a := range d.Ahead {
 		t.row(s.faint("decided"), clean(a.Shape)+": "+decisionText(a.A)+" → "+decisionText(a.B))
+	}
+	if !first && len(d.Input) > 0 {
+		var names []string
+		for _, a := range d.Input {
+			names = append(names, a.Name)
+		}
+		t.row(s.faint("input"), clean(strings.Join(names, ", ")))
+		d.Input = nil
 	}
 	for _, part := range []struct {
 		label string

@@ -167,21 +167,25 @@ func (c *command) documentSpin(ctx context.Context, s *Spun) (spinDocument, erro
 		}
 		doc.Set = append(doc.Set, d)
 	}
-	if s.Failure != nil || t.Record == nil || t.State == runs.Caught {
-		return doc, nil
-	}
-	var err error
-	stores := [2]*artifacts.Store{t.Run().Store(), s.Store}
-	if doc.Differs, err = documentArtifactDiffs(ctx, s.Output(), stores, width, true); err != nil {
+	if s.Failure == nil && t.Record != nil && t.State != runs.Caught {
+		err := doc.compare(ctx, s, width)
 		return doc, err
 	}
-	if doc.Differs == nil {
-		doc.Differs = []artifactDiffDocument{}
-	}
-	for _, a := range runs.DiffAhead(t.Record.Ahead, s.SpinResult.Ahead) {
-		doc.Ahead = append(doc.Ahead, aheadDiffDocument(a))
-	}
 	return doc, nil
+}
+
+// compare says what differs from what the run has.
+func (d *spinDocument) compare(ctx context.Context, s *Spun, width int) error {
+	stores := [2]*artifacts.Store{s.Task.Run().Store(), s.Store}
+	differs, err := documentArtifactDiffs(ctx, s.Output(), stores, width, true)
+	if err != nil {
+		return err
+	}
+	d.Differs = append([]artifactDiffDocument{}, differs...)
+	for _, a := range runs.DiffAhead(s.Task.Record.Ahead, s.SpinResult.Ahead) {
+		d.Ahead = append(d.Ahead, aheadDiffDocument(a))
+	}
+	return nil
 }
 
 func (c *command) printSpin(doc spinDocument) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -106,9 +107,7 @@ func secretsIn(ctx context.Context, f *flow.Flow, t *runs.Task, in activities.Sp
 			}
 		}
 	}
-	for name, value := range in.Run.Params {
-		named[name] = value
-	}
+	maps.Copy(named, in.Run.Params)
 	return activities.New(store, activities.Options{}, f).Secrets(named), nil
 }
 
