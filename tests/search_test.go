@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/operatorservice/v1"
+	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
@@ -153,6 +154,17 @@ func TestRunsAreFoundByLinks(t *testing.T) {
 	resumed = r.wait(resumed)
 	require.Equal(t, records.StatusCompleted, resumed.Status)
 	r.finds(mine("waiting for a person"))
+
+	v, err := r.temporal.QueryWorkflow(t.Context(), first, "", "__temporal_workflow_metadata")
+	require.NoError(t, err)
+	var page sdkpb.WorkflowMetadata
+	require.NoError(t, v.Get(&page))
+	require.Contains(t, page.GetCurrentDetails(), "| grid | ended | 210 of 210 | 1 |")
+	require.Contains(t, page.GetCurrentDetails(), "| last | failed: no |")
+	about := page.GetDefinition()
+	for _, d := range slices.Concat(about.GetQueryDefinitions(), about.GetSignalDefinitions(), about.GetUpdateDefinitions()) {
+		require.NotEmpty(t, d.GetDescription(), d.GetName())
+	}
 
 	d, err := r.temporal.DescribeWorkflowExecution(t.Context(), first, "")
 	require.NoError(t, err)
