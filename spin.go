@@ -79,12 +79,9 @@ func (s *Spun) Output() []runs.ArtifactDiff {
 	return out
 }
 
-// passing is what differs from one time to the next in messages that say the same: ports of this machine, and addresses in memory.
-var passing = regexp.MustCompile(`(127\.0\.0\.1|localhost|\[::1\]):\d+|0x[0-9a-f]{6,}`)
-
 // FailedLike says that the step failed with that class and message. Ports of this machine and addresses in memory may differ.
 func (s *Spun) FailedLike(class policies.Class, message string) bool {
-	return s.Failure != nil && s.Failure.Class == class && passing.ReplaceAllString(s.Failure.Message, "$1") == passing.ReplaceAllString(message, "$1")
+	return s.Failure != nil && runs.SameFailure(s.Failure, &policies.Failure{Class: class, Message: message})
 }
 
 // Spin runs a task of a run once more, in this process and on what it started from, with the code of f: a step that was changed since is

@@ -10,6 +10,7 @@ import (
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/flowtest"
+	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 	"github.com/stepwell-flows/stepwell/workflows"
@@ -152,4 +153,25 @@ func TestDiffOfAResume(t *testing.T) {
 	d, err := runs.Compare(t.Context(), a, b, runs.CompareOptions{})
 	require.NoError(t, err)
 	require.Equal(t, []string{"fit"}, steps(d))
+}
+
+func TestSameFailure(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		a, b string
+		same bool
+	}{
+		{"odd", "odd", true},
+		{"odd", "even", false},
+		{"GET http://127.0.0.1:4001/x: 422", "GET http://127.0.0.1:4002/x: 422", true},
+		{"GET http://127.0.0.1:4001/x: 422", "GET http://127.0.0.1:4001/x: 500", false},
+		{"pc=0x47ab12cd", "pc=0x47ab12ff", true},
+		{"index 1 of 3", "index 2 of 3", false},
+	} {
+		a := &policies.Failure{Class: policies.Unknown, Message: c.a}
+		require.Equal(t, c.same, runs.SameFailure(a, &policies.Failure{Class: policies.Unknown, Message: c.b}), "%s, %s", c.a, c.b)
+		require.False(t, runs.SameFailure(a, &policies.Failure{Class: policies.Bug, Message: c.a}))
+		require.False(t, runs.SameFailure(a, nil))
+	}
+	require.True(t, runs.SameFailure(nil, nil))
 }

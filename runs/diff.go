@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"regexp"
 	"slices"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/policies"
 )
 
 // CompareOptions are the choices of a comparison. The zero value is ready.
@@ -317,8 +319,7 @@ func (c *comparer) task(ctx context.Context, a, b *Task) (TaskDiff, error) {
 	if err := errors.Join(a.Explain(ctx), b.Explain(ctx)); err != nil {
 		return d, err
 	}
-	d.Failed = a.State != b.State || (a.Failure == nil) != (b.Failure == nil) ||
-		a.Failure != nil && (a.Failure.Class != b.Failure.Class || a.Failure.Message != b.Failure.Message)
+	d.Failed = a.State != b.State || !SameFailure(a.Failure, b.Failure)
 	codeA, err := c.a.codeOf(ctx, a)
 	if err != nil {
 		return d, err
@@ -340,6 +341,18 @@ func (c *comparer) task(ctx context.Context, a, b *Task) (TaskDiff, error) {
 	d.Output = c.artifacts(a.Record.Artifacts, b.Record.Artifacts, func(name string) bool { return slices.Contains(set, name) })
 	d.Ahead = DiffAhead(a.Record.Ahead, b.Record.Ahead)
 	return d, nil
+}
+
+// passing is what differs from one time to the next in messages that say the same: ports of this machine, and addresses in memory.
+var passing = regexp.MustCompile(`(127\.0\.0\.1|localhost|\[::1\]):\d+|0x[0-9a-f]{6,}`)
+
+// SameFailure says that two failures have the same class and message, or that there are none. Ports of this machine and addresses in
+// memory may differ.
+func SameFailure(a, b *policies.Failure) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Class == b.Class && passing.ReplaceAllString(a.Message, "$1") == passing.ReplaceAllString(b.Message, "$1")
 }
 
 // artifacts are the entries that differ, in the order of their names.
