@@ -3,6 +3,7 @@ package telemetry
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
@@ -51,8 +52,8 @@ func NewMetrics(meter metric.Meter) (*Metrics, error) {
 
 func labels(pairs ...string) metric.MeasurementOption {
 	attrs := make([]attribute.KeyValue, 0, len(pairs)/2)
-	for i := 0; i < len(pairs); i += 2 {
-		attrs = append(attrs, attribute.String(pairs[i], pairs[i+1]))
+	for pair := range slices.Chunk(pairs, 2) {
+		attrs = append(attrs, attribute.String(pair[0], pair[1]))
 	}
 	return metric.WithAttributeSet(attribute.NewSet(attrs...))
 }

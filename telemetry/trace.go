@@ -81,6 +81,7 @@ func Starting(ctx context.Context, flow string) (context.Context, trace.Span) {
 	if !t.on {
 		return ctx, off
 	}
+	//nolint:spancheck // the caller ends it
 	return t.tracer.Start(ctx, "start "+flow, trace.WithSpanKind(trace.SpanKindProducer), trace.WithAttributes(flowKey.String(flow)))
 }
 
@@ -110,6 +111,7 @@ func (t *tracing) attempt(ctx context.Context, k Task, number int, catch bool) (
 	if catch {
 		name = "catch " + k.Step
 	}
+	//nolint:spancheck // the caller ends it
 	return t.tracer.Start(ctx, name, trace.WithAttributes(append(k.attributes(), attemptKey.Int(number))...))
 }
 
@@ -122,56 +124,52 @@ func Batch(ctx context.Context, k Task, number int) (context.Context, trace.Span
 	if t.named {
 		ctx = t.below(ctx, k.Flow, k.Run, runIDs(k.Flow, k.Run).span)
 	}
+	//nolint:spancheck // the caller ends it
 	return t.tracer.Start(ctx, "batch "+k.Step, trace.WithAttributes(append(k.attributes(), attemptKey.Int(number))...))
 }
 
 // Finish ends a span, if there is one.
 func Finish(span trace.Span, e End) {
 	if span != nil {
-		finish(span, e, time.Time{})
+		describe(span, e)
+		span.End()
 	}
 }
 
-func finish(span trace.Span, e End, at time.Time) {
-	if span.IsRecording() {
-		span.SetAttributes(outcomeKey.String(e.Outcome))
-		if e.Class != "" {
-			span.SetAttributes(classKey.String(e.Class))
-			span.SetStatus(codes.Error, e.Message)
-		}
-	}
-	if at.IsZero() {
-		span.End()
+func describe(span trace.Span, e End) {
+	if !span.IsRecording() {
 		return
 	}
-	span.End(trace.WithTimestamp(at))
+	span.SetAttributes(outcomeKey.String(e.Outcome))
+	if e.Class != "" {
+		span.SetAttributes(classKey.String(e.Class))
+		span.SetStatus(codes.Error, e.Message)
+	}
+	if e.Outcome == "caught" || e.Outcome == "skipped" { // the failure did not stay
+		span.SetStatus(codes.Ok, "")
+	}
+}
+
+// past makes the span of what has ended.
+func (t *tracing) past(ctx context.Context, name string, e End, began, ended time.Time, attrs ...attribute.KeyValue) {
+	_, span := t.tracer.Start(ctx, name, trace.WithTimestamp(began), trace.WithAttributes(attrs...))
+	describe(span, e)
+	span.End(trace.WithTimestamp(ended))
 }
 
 // TaskEnded makes the span of a task that ended, below that of its run. The context is of the attempt that ended it.
-func TaskEnded(ctx context.Context, k Task, e End, started, ended time.Time) {
-	t := current()
-	if !t.on || !t.named {
-		return
+func TaskEnded(ctx context.Context, k Task, e End, began, ended time.Time) {
+	if t := current(); t.on && t.named {
+		ctx = t.below(ctx, k.Flow, k.Run, runIDs(k.Flow, k.Run).span)
+		t.past(choose(ctx, chosen{span: taskID(k.Flow, k.Run, k.Name)}), "step "+k.Step, e, began, ended, k.attributes()...)
 	}
-	ctx = t.below(ctx, k.Flow, k.Run, runIDs(k.Flow, k.Run).span)
-	_, span := t.tracer.Start(choose(ctx, chosen{span: taskID(k.Flow, k.Run, k.Name)}), "step "+k.Step,
-		trace.WithTimestamp(started), trace.WithAttributes(k.attributes()...))
-	if e.Outcome == "caught" || e.Outcome == "skipped" { // the failure did not stay
-		span.SetAttributes(classKey.String(e.Class))
-		e.Class = ""
-	}
-	finish(span, e, ended)
 }
 
 // RunEnded makes the span of a run that ended, below the one that started it. The context is of an activity of the run.
-func RunEnded(ctx context.Context, flow, run string, e End, started, ended time.Time) {
-	t := current()
-	if !t.on || !t.named {
-		return
+func RunEnded(ctx context.Context, flow, run string, e End, began, ended time.Time) {
+	if t := current(); t.on && t.named {
+		t.past(choose(ctx, runIDs(flow, run)), "run "+flow, e, began, ended, flowKey.String(flow), runKey.String(run))
 	}
-	_, span := t.tracer.Start(choose(ctx, runIDs(flow, run)), "run "+flow,
-		trace.WithTimestamp(started), trace.WithAttributes(flowKey.String(flow), runKey.String(run)))
-	finish(span, e, ended)
 }
 
 // The attributes of spans.

@@ -65,7 +65,7 @@ func parameter(input any, name string) string {
 		return ""
 	}
 	if f := v.FieldByName(name); f.IsValid() {
-		if s, ok := f.Interface().(*string); ok && s != nil {
+		if s, ok := reflect.TypeAssert[*string](f); ok && s != nil {
 			return *s
 		}
 	}

@@ -79,7 +79,7 @@ func TestMistakes(t *testing.T) {
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	_, err = Start(t.Context(), Options{Metrics: l.Addr().String()})
 	require.ErrorContains(t, err, "give --metrics another host:port")
 }

@@ -28,7 +28,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testserver.Main(m, stepwell.App{Flows: []*flow.Flow{tracedFlow()}, Dev: devserver.Start})
+	testserver.Main(m, stepwell.App{Flows: []*flow.Flow{tracedFlow(), troubledFlow()}, Dev: devserver.Start})
 }
 
 type traced struct {
@@ -62,6 +62,40 @@ func tracedFlow() *flow.Flow {
 			}
 			return nil
 		}),
+	)
+}
+
+type troubled struct {
+	Items []int
+	Item  int
+}
+
+// troubledFlow has a step that waits for a service once, one that is caught, a batch of four items of which one fails for good, and a
+// step that calls a service whose breaker opens, and fails.
+func troubledFlow() *flow.Flow {
+	return flow.New("TroubledFlow",
+		flow.Step("waits", func(ctx context.Context, s *troubled) error {
+			if s.Items = []int{0, 1, 2, 3}; flow.Current(ctx).Attempt > 1 {
+				return nil
+			}
+			return policies.WithDeferral(errors.New("asleep"), policies.Deferral{For: 10 * time.Millisecond, Reason: "it sleeps"})
+		}),
+		flow.Step("caught", func(context.Context, *troubled) error {
+			return policies.WithClass(errors.New("never"), policies.Permanent)
+		},
+			policies.Catch(func(context.Context, *troubled, *policies.Failure) error { return nil })),
+		flow.Foreach("grid", func(s *troubled) []int { return s.Items }, func(s *troubled, i int) { s.Item = i },
+			flow.Step("fit", func(_ context.Context, s *troubled) error {
+				if s.Item == 2 {
+					return policies.WithClass(errors.New("singular"), policies.Permanent)
+				}
+				return nil
+			}),
+		).With(flow.Fan{Batch: 4, Tolerate: flow.Percent(50)}).Join("best", func(context.Context, *troubled, flow.Inputs[troubled]) error {
+			return nil
+		}),
+		flow.Step("calls", func(context.Context, *troubled) error { return flow.Transient(errors.New("broken")) },
+			policies.Dependency{Name: "model", Breaker: policies.Breaker{Failures: 1, Cooldown: time.Hour}}),
 	)
 }
 

@@ -10,20 +10,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/require"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
 	"github.com/stepwell-flows/stepwell"
 )
 
-// A worker shows Prometheus what it did.
-func TestMetricsOfAWorker(t *testing.T) {
-	store := t.TempDir()
-	env := append(serverEnv(t), "STEPWELL_STORE="+store, "STEPWELL_METRICS=127.0.0.1:0")
-	worker := start(t, "worker", env, "--task-queue", t.Name(), "--max-concurrent", "7")
-	url := worker.line(t, "metrics ")
-	worker.line(t, "worker for TracedFlow polls")
-	starter := start(t, "starter", env, "run", "TracedFlow", "--task-queue", t.Name(), "--run-id", "run-of-a-certain-name")
-	require.Equal(t, stepwell.ExitOK, starter.exit(t))
-
+func get(t *testing.T, url string) []byte {
+	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	require.NoError(t, err)
 	answer, err := http.DefaultClient.Do(r)
@@ -31,6 +24,20 @@ func TestMetricsOfAWorker(t *testing.T) {
 	defer answer.Body.Close()
 	page, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
+	return page
+}
+
+// A worker shows Prometheus what it did.
+func TestMetricsOfAWorker(t *testing.T) {
+	store := t.TempDir()
+	env := append(serverEnv(t), "STEPWELL_STORE="+store, "STEPWELL_METRICS=127.0.0.1:0")
+	worker := start(t, "worker", env, "--task-queue", t.Name(), "--max-concurrent", "7")
+	url := worker.line(t, "metrics ")
+	worker.line(t, "worker for TracedFlow, TroubledFlow polls")
+	starter := start(t, "starter", env, "run", "TracedFlow", "--task-queue", t.Name(), "--run-id", "run-of-a-certain-name")
+	require.Equal(t, stepwell.ExitOK, starter.exit(t))
+
+	page := get(t, url)
 	for _, line := range []string{
 		`stepwell_runs_total{flow="TracedFlow",status="completed"} 1`,
 		`stepwell_tasks_total{flow="TracedFlow",outcome="completed",step="flaky"} 1`,
@@ -67,6 +74,64 @@ func TestMetricsOfAWorker(t *testing.T) {
 		t.Log("promtool is not installed (it is in Debian's package prometheus); its library found nothing")
 	}
 	worker.stop(t)
+}
+
+// What goes wrong is counted and traced, too: waits, catches, items of a batch, breakers. Here the worker alone traces.
+func TestTroubles(t *testing.T) {
+	c := newCollector(t)
+	env := append(serverEnv(t), "STEPWELL_STORE="+t.TempDir())
+	worker := start(t, "worker", append(c.env(), env...), "--task-queue", t.Name(), "--metrics", "127.0.0.1:0")
+	url := worker.line(t, "metrics ")
+	worker.line(t, "worker for TracedFlow, TroubledFlow polls")
+	starter := start(t, "starter", env, "run", "TroubledFlow", "--task-queue", t.Name())
+	require.Equal(t, stepwell.ExitFailed, starter.exit(t))
+	page := string(get(t, url))
+	for _, line := range []string{
+		`stepwell_runs_total{flow="TroubledFlow",status="failed"} 1`,
+		`stepwell_deferrals_total{flow="TroubledFlow",step="waits"} 1`,
+		`stepwell_attempt_duration_seconds_count{flow="TroubledFlow",outcome="deferred",step="waits"} 1`,
+		`stepwell_tasks_total{flow="TroubledFlow",outcome="caught",step="caught"} 1`,
+		`stepwell_failures_total{class="Permanent",flow="TroubledFlow",step="caught"} 1`,
+		`stepwell_foreach_items_total{flow="TroubledFlow",foreach="grid",outcome="completed"} 3`,
+		`stepwell_foreach_items_total{flow="TroubledFlow",foreach="grid",outcome="failed"} 1`,
+		`stepwell_tasks_total{flow="TroubledFlow",outcome="completed",step="fit"} 3`,
+		`stepwell_tasks_total{flow="TroubledFlow",outcome="failed",step="fit"} 1`,
+		`stepwell_tasks_total{flow="TroubledFlow",outcome="failed",step="calls"} 1`,
+		`stepwell_breaker_state{dependency="model",state="open"} 1`,
+	} {
+		require.Contains(t, page, line+"\n")
+	}
+	require.NotContains(t, page, `stepwell_failures_total{class="Transient",flow="TroubledFlow",step="waits"}`, "who waits has not failed")
+
+	worker.stop(t)
+	byID, count := map[string]*tracepb.Span{}, map[string]int{}
+	for _, s := range c.all() {
+		byID[string(s.GetSpanId())] = s
+		require.Equal(t, c.all()[0].GetTraceId(), s.GetTraceId())
+	}
+	for _, s := range c.all() {
+		parent := "none"
+		if id := string(s.GetParentSpanId()); id != "" {
+			parent = byID[id].GetName()
+		}
+		count[parent+" > "+s.GetName()+" "+attribute(s, "stepwell.outcome")]++
+	}
+	require.Equal(t, map[string]int{
+		"none > run TroubledFlow failed":          1,
+		"run TroubledFlow > step waits completed": 1,
+		"step waits > attempt waits deferred":     1,
+		"step waits > attempt waits completed":    1,
+		"run TroubledFlow > step caught caught":   1,
+		"step caught > attempt caught failed":     1,
+		"step caught > catch caught completed":    1,
+		"run TroubledFlow > batch grid completed": 1,
+		"batch grid > attempt fit completed":      3,
+		"batch grid > attempt fit failed":         1,
+		"run TroubledFlow > step best completed":  1,
+		"step best > attempt best completed":      1,
+		"run TroubledFlow > step calls failed":    1,
+		"step calls > attempt calls failed":       1,
+	}, count)
 }
 
 func TestMetricsAddressInUse(t *testing.T) {

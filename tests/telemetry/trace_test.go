@@ -40,7 +40,7 @@ func TestTraceOfARun(t *testing.T) {
 	env := slices.Concat(serverEnv(t), m.Env(), c.env(), []string{"STEPWELL_STORE=" + m.Location(bucket, "traced")})
 
 	worker := start(t, "worker", env, "--task-queue", t.Name(), "--log-format", "json")
-	worker.line(t, "worker for TracedFlow polls")
+	worker.line(t, "worker for TracedFlow, TroubledFlow polls")
 	starter := start(t, "starter", env, "run", "TracedFlow", "--task-queue", t.Name())
 	require.Equal(t, stepwell.ExitOK, starter.exit(t))
 	worker.stop(t)
