@@ -118,6 +118,8 @@ func (c *command) ownStore(ctx context.Context, location string, not *artifacts.
 // spinDocument is what became of a task that was run once more: of spin.
 type spinDocument struct {
 	Pathspec string `json:"pathspec"`
+	// Step is the step that was run last: another one than the task's if that comes later in an item of a batch.
+	Step string `json:"step"`
 	// Attempt is the attempt that the step saw.
 	Attempt         int     `json:"attempt"`
 	DurationSeconds float64 `json:"duration_seconds"`
@@ -139,6 +141,7 @@ type spinDocument struct {
 
 	was  *policies.Failure
 	kept string // its pathspec there
+	task string // its step
 }
 
 func (c *command) documentSpin(ctx context.Context, s *Spun) (spinDocument, error) {
@@ -148,8 +151,8 @@ func (c *command) documentSpin(ctx context.Context, s *Spun) (spinDocument, erro
 	}
 	t := s.Task
 	doc := spinDocument{
-		Pathspec: t.Pathspec(), Attempt: s.Attempt, DurationSeconds: s.Ended.Sub(s.Started).Seconds(), Failure: s.Failure,
-		Set: []artifactDocument{}, Recorded: t.State, Usage: s.Usage, kept: t.Run().Flow + "/" + t.Owner + "/" + t.Name(),
+		Pathspec: t.Pathspec(), Step: s.Step, Attempt: s.Attempt, DurationSeconds: s.Ended.Sub(s.Started).Seconds(), Failure: s.Failure,
+		Set: []artifactDocument{}, Recorded: t.State, Usage: s.Usage, task: t.Step, kept: t.Run().Flow + "/" + t.Owner + "/" + t.Name(),
 	}
 	if err := t.Explain(ctx); err != nil {
 		return doc, err
@@ -193,7 +196,11 @@ func (c *command) printSpin(doc spinDocument) {
 	took := briefly(seconds(doc.DurationSeconds))
 	name := s.bold(clean(doc.Pathspec))
 	if f := doc.Failure; f != nil {
-		fmt.Fprintf(c.io.Out, "%s %s after %s: %s\n", name, s.bad("failed"), took, failureText(f))
+		where := ""
+		if f.Task != "" && f.Step != doc.task {
+			where = " at " + named(clean(f.Task))
+		}
+		fmt.Fprintf(c.io.Out, "%s %s%s after %s: %s\n", name, s.bad("failed"), where, took, failureText(f))
 		if f.Stack != "" {
 			fmt.Fprintf(c.io.Out, "%s\n", s.faint(cleanText(f.Stack)))
 		}

@@ -33,6 +33,9 @@ type Exported struct {
 	// Pathspec is the task's.
 	Pathspec string `json:"pathspec"`
 	activities.SpinInput
+	// To is the step that is meant if it comes later in an item of a batch: its item is run from the first step on, which is the one of
+	// the input.
+	To string `json:"to,omitempty"`
 	// State is how the task ended in the run, Failure why if it failed, and Set the digests of what it set if it did not.
 	State   runs.State                  `json:"state"`
 	Failure *policies.Failure           `json:"failure,omitempty"`
@@ -67,7 +70,7 @@ func ExportTask(ctx context.Context, f *flow.Flow, t *runs.Task, dir string, o E
 	if err := t.Explain(ctx); err != nil {
 		return nil, err
 	}
-	out := &Exported{Version: exportVersion, Pathspec: t.Pathspec(), SpinInput: in, State: t.State, Failure: t.Failure}
+	out := &Exported{Version: exportVersion, Pathspec: t.Pathspec(), SpinInput: in.SpinInput, To: in.To, State: t.State, Failure: t.Failure}
 	if t.Record != nil && t.State == runs.Completed {
 		out.Changed = map[string]artifacts.Digest{}
 		for _, name := range t.Record.Changed {
@@ -93,7 +96,7 @@ func ExportTask(ctx context.Context, f *flow.Flow, t *runs.Task, dir string, o E
 }
 
 // secretsIn are the names of what looks like a secret in the input of a task.
-func secretsIn(ctx context.Context, f *flow.Flow, t *runs.Task, in activities.SpinInput) ([]string, error) {
+func secretsIn(ctx context.Context, f *flow.Flow, t *runs.Task, in spinTask) ([]string, error) {
 	store := t.Run().Store()
 	named := map[string]string{}
 	if in.In.From != nil {
@@ -161,7 +164,7 @@ func SpinExported(ctx context.Context, f *flow.Flow, dir string, o SpinOptions) 
 	if err != nil {
 		return nil, err
 	}
-	in := e.SpinInput
+	in := spinTask{e.SpinInput, e.To}
 	if in.In.Flow != f.Name() {
 		return nil, inputf("%s is a task of flow %q, not of %q", e.Pathspec, in.In.Flow, f.Name())
 	}

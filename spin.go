@@ -44,6 +44,9 @@ type Spun struct {
 	Store *artifacts.Store
 	// Attempt is the attempt that the step saw.
 	Attempt int
+	// Step is the step that was run last. It is another one than the task's if that comes later in an item of a batch, whose steps are
+	// run from the first on, and one before it failed.
+	Step string
 
 	remove func()
 }
@@ -108,7 +111,7 @@ func Spin(ctx context.Context, f *flow.Flow, t *runs.Task, o SpinOptions) (*Spun
 }
 
 // spin runs a task on what a store has. The caller closes the result.
-func spin(ctx context.Context, f *flow.Flow, in activities.SpinInput, base *artifacts.Store, o SpinOptions) (_ *Spun, err error) {
+func spin(ctx context.Context, f *flow.Flow, in spinTask, base *artifacts.Store, o SpinOptions) (_ *Spun, err error) {
 	s := &Spun{Attempt: in.Attempt}
 	over := o.Persist
 	if over == nil {
@@ -123,8 +126,16 @@ func spin(ctx context.Context, f *flow.Flow, in activities.SpinInput, base *arti
 	}
 	s.Store = artifacts.Overlay(over, base)
 	a := activities.New(s.Store, activities.Options{Log: o.Log, Redact: o.Redact, Classify: o.Classify, InProcess: o.InProcess}, f)
-	if s.SpinResult, err = a.Spin(ctx, in); err != nil {
-		return nil, err
+	for depth := len(in.In.Index); ; {
+		if s.SpinResult, err = a.Spin(ctx, in.SpinInput); err != nil {
+			return nil, err
+		}
+		if s.Step = in.In.Step; s.Failure != nil || in.To == "" || s.Step == in.To {
+			break
+		}
+		if in, err = in.next(s.SpinResult, depth); err != nil {
+			return nil, err
+		}
 	}
 	if o.Persist != nil {
 		err = s.keep(ctx, o.Persist, base, in)
@@ -148,7 +159,7 @@ func scratch(ctx context.Context, f *flow.Flow, step string) (_ *artifacts.Store
 }
 
 // keep adds to a store of its own what is missing there to read the task back: the document of the run and what other tasks made.
-func (s *Spun) keep(ctx context.Context, own, base *artifacts.Store, in activities.SpinInput) error {
+func (s *Spun) keep(ctx context.Context, own, base *artifacts.Store, in spinTask) error {
 	err := records.CreateRun(ctx, own, in.Run)
 	if err != nil && !errors.Is(err, artifacts.ErrExists) {
 		return err
@@ -164,9 +175,39 @@ func (s *Spun) keep(ctx context.Context, own, base *artifacts.Store, in activiti
 	return nil
 }
 
+// spinTask is what is run once more.
+type spinTask struct {
+	activities.SpinInput
+	// To is the step that is meant if it comes later in an item of a batch: a batch keeps no state between the steps of an item, so that
+	// those before it are run, too.
+	To string
+}
+
+// next is the next task of the item, whose index has depth numbers at least.
+func (s spinTask) next(done activities.SpinResult, depth int) (spinTask, error) {
+	in := s.In
+	for step, x := range runs.Next(s.Run.Plan, in.Step, in.Index, done.Ahead) {
+		if len(x) < depth {
+			break // the item has ended
+		}
+		s.In = activities.StepInput{Flow: in.Flow, Run: in.Run, Step: step, Index: x, From: &done.Ref, Rung: in.Rung}
+		return s, nil
+	}
+	return s, inputf("the item did not come to step %q this time (spin its first step to see where it went)", s.To)
+}
+
 // spinInput is what a task of a run is run with once more.
-func spinInput(ctx context.Context, f *flow.Flow, t *runs.Task, given map[string]string) (activities.SpinInput, error) {
-	var out activities.SpinInput
+func spinInput(ctx context.Context, f *flow.Flow, t *runs.Task, given map[string]string) (spinTask, error) {
+	var out spinTask
+	if first, err := t.ItemFirst(ctx); first != nil || err != nil {
+		if err == nil {
+			if out, err = spinInput(ctx, f, first, given); err == nil {
+				out.To = t.Step
+				err = out.setAttempt(ctx, t)
+			}
+		}
+		return out, err
+	}
 	plan := f.Plan()
 	if n, ok := plan.Task(t.Step); !ok || n.Policy == nil {
 		return out, inputf("flow %q of this program has no step %q (it has %s)", f.Name(), t.Step, strings.Join(plan.Steps(), ", "))
@@ -189,22 +230,28 @@ func spinInput(ctx context.Context, f *flow.Flow, t *runs.Task, given map[string
 	if j := in.Join; j != nil {
 		out.In.Join = &activities.JoinInput{Len: j.Len, Parts: j.Parts, Branch: j.Branch, Shape: j.Shape, Shard: j.Shard}
 	}
+	err = out.setAttempt(ctx, t)
+	return out, err
+}
+
+// setAttempt sets which attempt the step sees: the one that finished the task or failed last.
+func (s *spinTask) setAttempt(ctx context.Context, t *runs.Task) error {
 	attempts, err := t.Attempts(ctx)
 	if err != nil {
-		return out, err
+		return err
 	}
-	out.Attempt = 1
+	s.Attempt = 1
 	for i, a := range slices.Backward(attempts) {
 		if a.Outcome != records.Failed && a.Outcome != records.Completed && a.Outcome != records.Caught {
 			continue // a lost one tells nothing of the step
 		}
-		out.Attempt, out.In.Rung = a.Attempt.Attempt, a.Rung
+		s.Attempt, s.In.Rung = a.Attempt.Attempt, a.Rung
 		if i > 0 {
-			out.Previous = attempts[i-1].Failure
+			s.Previous = attempts[i-1].Failure
 		}
 		break
 	}
-	return out, nil
+	return nil
 }
 
 // laterParams are the parameters of a run with some changed, as the flow of this program wants them. One that the flow has no more is

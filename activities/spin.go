@@ -35,6 +35,8 @@ type SpinResult struct {
 	Changed   []string
 	// Ahead is what was decided about the shapes that follow.
 	Ahead flow.Ahead
+	// Ref is the record that was written.
+	Ref records.Ref
 	// Failure is why it failed, nil if it did not.
 	Failure        *policies.Failure
 	Started, Ended time.Time
@@ -174,7 +176,7 @@ func (t *attempt) keepSpun(ctx context.Context, out *SpinResult, state any, prev
 	if err := t.store.DeleteDoc(ctx, records.TaskKey(t.in.Flow, t.in.Run, t.in.Step, t.in.Index)); err != nil { // of an earlier spin
 		return err
 	}
-	_, _, err = records.CreateTask(ctx, t.store, rec)
+	out.Ref, _, err = records.CreateTask(ctx, t.store, rec)
 	return err
 }
 

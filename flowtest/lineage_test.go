@@ -2,7 +2,6 @@ package flowtest_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -13,6 +12,7 @@ import (
 	"github.com/stepwell-flows/stepwell"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/flowtest"
+	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 	"github.com/stepwell-flows/stepwell/workflows"
@@ -203,9 +203,6 @@ func TestEveryTaskSpinsTheSame(t *testing.T) {
 				spun := 0
 				for _, task := range everyTask(t, run) {
 					got, err := stepwell.Spin(t.Context(), f, task, stepwell.SpinOptions{})
-					if task.Batched() && errors.Is(err, runs.ErrNoInput) {
-						continue // a later step of an item in a batch
-					}
 					require.NoError(t, err, task.Name())
 					got.Close()
 					require.Nil(t, got.Failure, task.Name())
@@ -258,6 +255,34 @@ func TestSpinOfAFailedItem(t *testing.T) {
 		require.ErrorIs(t, err, runs.ErrNoInput, name)
 		require.ErrorIs(t, err, stepwell.ErrInput, name)
 	}
+}
+
+// An item of a batch is run from its first step on, since a batch keeps no state between its steps.
+func TestSpinOfALaterStepInABatch(t *testing.T) {
+	t.Parallel()
+	f := trailFlow(flow.Fan{Batch: 2})
+	run := flowtest.Run(t, f, flowtest.Options{})
+	task, err := run.Task(t.Context(), "refine[1]")
+	require.NoError(t, err)
+	dir := t.TempDir() + "/refine"
+	_, err = stepwell.ExportTask(t.Context(), f, task, dir, stepwell.ExportOptions{})
+	require.NoError(t, err)
+	got := flowtest.Repro(t, f, dir, flowtest.Options{})
+	got.RequireSuccess(t)
+	require.Equal(t, "refine", got.Step)
+	var paths []string
+	got.Load(t, "Paths", &paths)
+	require.Equal(t, []string{"fit", "refine"}, paths[len(paths)-2:])
+
+	// One that fails before it, or goes another way, does not come to it.
+	got = flowtest.Repro(t, f, dir, flowtest.Options{Params: map[string]string{"break": "1"}})
+	got.RequireFailure(t, policies.Permanent, "item 1 is broken")
+	require.Equal(t, "fit", got.Step)
+	task, err = run.Task(t.Context(), "refine[2]")
+	require.NoError(t, err)
+	require.Equal(t, runs.Skipped, task.State)
+	_, err = stepwell.Spin(t.Context(), f, task, stepwell.SpinOptions{})
+	require.ErrorContains(t, err, "did not come to step")
 }
 
 func TestSpinOfAJoinSeesFailedItems(t *testing.T) {

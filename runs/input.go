@@ -84,6 +84,23 @@ func (t *Task) Input(ctx context.Context) (*Input, error) {
 	return in, err
 }
 
+// ItemFirst is the task of the first step of the task's item, if that is an item of a batch and the task comes later: an item of a batch
+// is always run from its first step on. It is nil for every other task.
+func (t *Task) ItemFirst(ctx context.Context) (*Task, error) {
+	p, err := t.run.place(t.Step)
+	if err != nil {
+		return nil, err
+	}
+	f := p.batch()
+	if f == nil {
+		return nil, nil
+	}
+	if firsts := f.nodes[0].firsts(); !slices.Contains(firsts, p) {
+		return t.run.Task(ctx, flow.TaskName(firsts[0].Name, t.Index))
+	}
+	return nil, nil
+}
+
 // begins says whether a task of the plan starts from the parameters alone.
 func (p *place) begins() bool {
 	for at := p; at.parent != nil; at = at.parent {

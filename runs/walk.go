@@ -137,6 +137,18 @@ func (f *finished) after() iter.Seq[spot] {
 	}
 }
 
+// Next yields the tasks that follow one by a plan and by what was decided at its end: a step and an index each.
+func Next(plan flow.Plan, step string, x flow.Index, decided flow.Ahead) iter.Seq2[string, flow.Index] {
+	return func(yield func(string, flow.Index) bool) {
+		p := newGraph(plan).tasks[step]
+		if p == nil || len(x) != len(p.around) {
+			return
+		}
+		a := &ahead{decided: decided, yield: func(s spot) bool { return yield(s.at.Name, s.x) }}
+		a.leave(p, x)
+	}
+}
+
 // leadsTo says whether a task starts from f.
 func (f *finished) leadsTo(p *place, x flow.Index) (yes bool) {
 	a := &ahead{decided: f.rec.Ahead, to: &spot{p, x}}
