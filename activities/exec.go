@@ -161,6 +161,9 @@ func (p *program) command(dir string) (c isolate.Command, done func(), err error
 		"STEPWELL_FLOW="+info.Flow, "STEPWELL_RUN="+info.Run, "STEPWELL_STEP="+info.Step, "STEPWELL_TASK="+info.Task,
 		"STEPWELL_ATTEMPT="+strconv.Itoa(info.Attempt), "STEPWELL_IDEMPOTENCY_KEY="+flow.IdempotencyKey(flow.NewContext(context.Background(), flow.Runtime{Info: info})),
 	)
+	if parent := p.t.parent(); parent != "" {
+		env = append(env, "TRACEPARENT="+parent)
+	}
 	path, err := isolate.Find(p.c.Args[0], env, dir)
 	if err != nil {
 		return c, nil, startFailure(err)

@@ -48,6 +48,7 @@ type childTask struct {
 	Deadline time.Time     `json:"deadline,omitzero"`
 	Memory   int64         `json:"memory,omitempty"`
 	Dir      string        `json:"dir,omitempty"`
+	Parent   string        `json:"parent,omitempty"` // the attempt's span
 }
 
 // toChild is a message to the copy. One of its fields is set.
@@ -240,7 +241,7 @@ func (t *attempt) childTask(ctx context.Context, dir string) *childTask {
 	location, o, _ := t.store.Location()
 	task := &childTask{
 		In: t.in, Run: t.run, Number: t.number, Worker: t.worker, Previous: t.info().Previous,
-		Store: location, Patience: o.Patience, Cache: o.CacheBytes, Memory: t.isolated.Memory, Dir: dir,
+		Store: location, Patience: o.Patience, Cache: o.CacheBytes, Memory: t.isolated.Memory, Dir: dir, Parent: t.parent(),
 	}
 	task.Run.Plan = flow.Plan{}
 	task.Deadline, _ = ctx.Deadline()

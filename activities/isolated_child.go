@@ -20,6 +20,7 @@ import (
 	"github.com/stepwell-flows/stepwell/isolate"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/telemetry"
 )
 
 // copied is what a copy of a worker knows: one task, and whom to tell.
@@ -42,7 +43,7 @@ func RunChild(conn *isolate.Conn, classify func(error) policies.Class, flows ...
 	if err := conn.Receive(&m); err != nil || m.Task == nil {
 		return 1 // the worker is gone, or has no use for this process any more
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
+	ctx, cancel := context.WithCancelCause(telemetry.WithParent(context.Background(), m.Task.Parent))
 	defer cancel(nil)
 	if at := m.Task.Deadline; !at.IsZero() {
 		var stop context.CancelFunc

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
@@ -22,6 +24,14 @@ func (t *attempt) observe(ctx context.Context) (_ context.Context, ended func())
 
 func (t *attempt) named() telemetry.Task {
 	return telemetry.Task{Flow: t.in.Flow, Run: t.in.Run, Step: t.in.Step, Name: flow.TaskName(t.in.Step, t.in.Index)}
+}
+
+// parent is the attempt's span for a process that it starts, "" if there is none.
+func (t *attempt) parent() string {
+	if t.span == nil {
+		return ""
+	}
+	return telemetry.Parent(trace.ContextWithSpan(context.Background(), t.span))
 }
 
 // succeeded tells of an attempt that finished its task.
@@ -123,6 +133,7 @@ func (b *batch) observe(ctx context.Context) (_ context.Context, ended func(erro
 // was interrupted, if it has an outcome.
 func (b *batch) observeItem(ctx context.Context, t *attempt) (_ context.Context, ended func(o records.Outcome, f *policies.Failure, retry bool)) {
 	ctx, span := telemetry.ItemAttempt(ctx, t.named(), t.number, t.catch)
+	t.span = span
 	return ctx, func(o records.Outcome, f *policies.Failure, retry bool) {
 		e := telemetry.End{Outcome: string(o)}
 		if f != nil {

@@ -22,6 +22,7 @@ import (
 //	STEPWELL_TASK                                the task's, with the index, like "fit[3]"
 //	STEPWELL_ATTEMPT                             the number of the attempt, from 1
 //	STEPWELL_IDEMPOTENCY_KEY                     see [IdempotencyKey]
+//	TRACEPARENT                                  the attempt's span, if the worker traces, as W3C's Trace Context has it
 //
 // Exit code 0 is success. Others are a failure whose class ExitCodes tells, or else the convention of sysexits.h: 64 to 66 (wrong
 // usage, data or file) Invalid, 69 and 75 (a service is away, try again) Transient, 77 (no permission) Denied. All others are Unknown.

@@ -65,3 +65,15 @@ func (propagator) ExtractToWorkflow(ctx workflow.Context, r workflow.HeaderReade
 	}
 	return ctx, nil
 }
+
+// Parent is the span of a context for a process that this one starts, in the form of W3C's traceparent. It is "" without a span.
+func Parent(ctx context.Context) string {
+	carrier := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, carrier)
+	return carrier["traceparent"]
+}
+
+// WithParent returns a context whose span is that of the process which started this one.
+func WithParent(ctx context.Context, parent string) context.Context {
+	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": parent})
+}

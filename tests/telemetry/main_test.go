@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/trace"
 	tracecollector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/grpc"
@@ -66,8 +67,9 @@ func tracedFlow() *flow.Flow {
 }
 
 type troubled struct {
-	Items []int
-	Item  int
+	Items  []int
+	Item   int
+	Parent string
 }
 
 // troubledFlow has a step that waits for a service once, one that is caught, a batch of four items of which one fails for good, and a
@@ -94,6 +96,14 @@ func troubledFlow() *flow.Flow {
 		).With(flow.Fan{Batch: 4, Tolerate: flow.Percent(50)}).Join("best", func(context.Context, *troubled, flow.Inputs[troubled]) error {
 			return nil
 		}),
+		flow.Exec("script", func(*troubled) flow.Command {
+			return flow.Command{Args: []string{"sh", "-c", `printf %s "$TRACEPARENT" > "$STEPWELL_OUT/Parent"`}, Out: []string{"Parent"}}
+		}),
+		flow.Step("apart", func(ctx context.Context, s *troubled) error {
+			_, id, _ := strings.Cut(strings.TrimPrefix(s.Parent, "00-"), "-")
+			flow.Log(ctx).Info("parents", "script", strings.TrimSuffix(id, "-01"), "apart", trace.SpanContextFromContext(ctx).SpanID().String())
+			return nil
+		}, flow.Isolated{}),
 		flow.Step("calls", func(context.Context, *troubled) error { return flow.Transient(errors.New("broken")) },
 			policies.Dependency{Name: "model", Breaker: policies.Breaker{Failures: 1, Cooldown: time.Hour}}),
 	)

@@ -2,6 +2,8 @@ package telemetry
 
 import (
 	"bytes"
+	"encoding/hex"
+	"encoding/json"
 	"io"
 	"net/http"
 	"os/exec"
@@ -80,7 +82,7 @@ func TestMetricsOfAWorker(t *testing.T) {
 func TestTroubles(t *testing.T) {
 	c := newCollector(t)
 	env := append(serverEnv(t), "STEPWELL_STORE="+t.TempDir())
-	worker := start(t, "worker", append(c.env(), env...), "--task-queue", t.Name(), "--metrics", "127.0.0.1:0")
+	worker := start(t, "worker", append(c.env(), env...), "--task-queue", t.Name(), "--metrics", "127.0.0.1:0", "--log-format", "json")
 	url := worker.line(t, "metrics ")
 	worker.line(t, "worker for TracedFlow, TroubledFlow polls")
 	starter := start(t, "starter", env, "run", "TroubledFlow", "--task-queue", t.Name())
@@ -117,21 +119,46 @@ func TestTroubles(t *testing.T) {
 		count[parent+" > "+s.GetName()+" "+attribute(s, "stepwell.outcome")]++
 	}
 	require.Equal(t, map[string]int{
-		"none > run TroubledFlow failed":          1,
-		"run TroubledFlow > step waits completed": 1,
-		"step waits > attempt waits deferred":     1,
-		"step waits > attempt waits completed":    1,
-		"run TroubledFlow > step caught caught":   1,
-		"step caught > attempt caught failed":     1,
-		"step caught > catch caught completed":    1,
-		"run TroubledFlow > batch grid completed": 1,
-		"batch grid > attempt fit completed":      3,
-		"batch grid > attempt fit failed":         1,
-		"run TroubledFlow > step best completed":  1,
-		"step best > attempt best completed":      1,
-		"run TroubledFlow > step calls failed":    1,
-		"step calls > attempt calls failed":       1,
+		"none > run TroubledFlow failed":           1,
+		"run TroubledFlow > step waits completed":  1,
+		"step waits > attempt waits deferred":      1,
+		"step waits > attempt waits completed":     1,
+		"run TroubledFlow > step caught caught":    1,
+		"step caught > attempt caught failed":      1,
+		"step caught > catch caught completed":     1,
+		"run TroubledFlow > batch grid completed":  1,
+		"batch grid > attempt fit completed":       3,
+		"batch grid > attempt fit failed":          1,
+		"run TroubledFlow > step best completed":   1,
+		"step best > attempt best completed":       1,
+		"run TroubledFlow > step script completed": 1,
+		"step script > attempt script completed":   1,
+		"run TroubledFlow > step apart completed":  1,
+		"step apart > attempt apart completed":     1,
+		"run TroubledFlow > step calls failed":     1,
+		"step calls > attempt calls failed":        1,
 	}, count)
+
+	// Processes that an attempt starts know its span.
+	for step, id := range parents(t, worker) {
+		span, err := hex.DecodeString(id)
+		require.NoError(t, err)
+		require.Equal(t, "attempt "+step, byID[string(span)].GetName())
+	}
+}
+
+// parents are the spans that the steps script and apart were told of, as the worker has logged them.
+func parents(t *testing.T, worker *program) map[string]string {
+	t.Helper()
+	for line := range strings.Lines(worker.err.String()) {
+		var entry struct{ Msg, Script, Apart string }
+		require.NoError(t, json.Unmarshal([]byte(line), &entry), line)
+		if entry.Msg == "parents" {
+			return map[string]string{"script": entry.Script, "apart": entry.Apart}
+		}
+	}
+	t.Fatal("the step apart logged nothing")
+	return nil
 }
 
 func TestMetricsAddressInUse(t *testing.T) {
