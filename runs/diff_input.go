@@ -70,7 +70,9 @@ func (c *comparer) input(ctx context.Context, d *TaskDiff) error {
 	if err != nil {
 		return err
 	}
-	d.Input = c.artifacts(a.state, b.state, func(string) bool { return true })
+	if a.state != nil && b.state != nil { // else one is not known, or both start the run
+		d.Input = c.artifacts(a.state, b.state, func(string) bool { return true })
+	}
 	if err := c.arms(ctx, d); err != nil {
 		return err
 	}
@@ -79,11 +81,16 @@ func (c *comparer) input(ctx context.Context, d *TaskDiff) error {
 	if f == nil || a.ahead[f.Name].Items == nil || b.ahead[f.Name].Items == nil || len(d.A.Index) != len(d.B.Index) {
 		return nil
 	}
-	da, err := c.a.item(ctx, *a.ahead[f.Name].Items, d.A.Index[level])
+	listA, listB := *a.ahead[f.Name].Items, *b.ahead[f.Name].Items
+	i, k := d.A.Index[level], d.B.Index[level]
+	if listA == listB && i == k {
+		return nil
+	}
+	da, err := c.a.item(ctx, listA, i)
 	if err != nil {
 		return err
 	}
-	db, err := c.b.item(ctx, *b.ahead[f.Name].Items, d.B.Index[level])
+	db, err := c.b.item(ctx, listB, k)
 	d.Item = da != db
 	return err
 }
