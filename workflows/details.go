@@ -172,11 +172,11 @@ func (t *details) String() string {
 	b.Grow(size)
 	b.WriteString("| step | state | done | failed | time |\n|---|---|---|---|---|\n")
 	if t.dropped > 0 {
-		fmt.Fprintf(&b, "| … | %d before | | | |\n", t.dropped)
+		b.WriteString(fmt.Sprintf("| … | %d before | | | |\n", t.dropped))
 	}
 	for i, d := range t.rows {
 		if i == 2*maxShown {
-			fmt.Fprintf(&b, "| … | and %d others | | | |\n", len(t.rows)-i)
+			b.WriteString(fmt.Sprintf("| … | and %d others | | | |\n", len(t.rows)-i))
 			break
 		}
 		b.WriteString(d.line)
