@@ -54,13 +54,36 @@ func (c *command) showCmd() *cobra.Command {
 }
 
 func (c *command) showRun(ctx context.Context, reader *runs.Reader, run *runs.Run) error {
+	if c.set.json {
+		doc, err := documentRun(ctx, run, reader.Store())
+		if err != nil {
+			return err
+		}
+		return c.printJSON(doc)
+	}
+	c.showFacts(reader, run) // before the steps are counted, which takes a while if they have many tasks
 	doc, err := documentRun(ctx, run, reader.Store())
 	if err != nil {
 		return err
 	}
-	if c.set.json {
-		return c.printJSON(doc)
+	fmt.Fprintln(c.io.Out)
+	c.stepsTable(doc.Steps, doc.Tasks)
+	if f := run.Failure; f != nil {
+		where := "failed"
+		if f.Task != "" {
+			where = named(f.Task) + " failed first"
+		}
+		fmt.Fprintf(c.io.Out, "\n%s: %s%s\n", c.term.out.style.bad(clean(where)), failureText(f), othersText(f))
+		fmt.Fprintf(c.io.Out, "see: %s\n", c.hint("why", run.Pathspec()))
 	}
+	if run.Status == runs.Unknown {
+		fmt.Fprintln(c.io.Out, "\nthe run has not ended as far as the store knows, and Temporal could not be asked")
+	}
+	return nil
+}
+
+// showFacts shows what is known of a run without its steps.
+func (c *command) showFacts(reader *runs.Reader, run *runs.Run) {
 	s := c.term.out.style
 	title := s.bold(clean(run.Pathspec())) + " " + s.status(run.Status)
 	if d := run.Duration(); d > 0 {
@@ -109,21 +132,6 @@ func (c *command) showRun(ctx context.Context, reader *runs.Reader, run *runs.Ru
 	}
 	fact("store", reader.Store().String())
 	t.flush()
-
-	fmt.Fprintln(c.io.Out)
-	c.stepsTable(doc.Steps, doc.Tasks)
-	if f := run.Failure; f != nil {
-		where := "failed"
-		if f.Task != "" {
-			where = named(f.Task) + " failed first"
-		}
-		fmt.Fprintf(c.io.Out, "\n%s: %s%s\n", s.bad(clean(where)), failureText(f), othersText(f))
-		fmt.Fprintf(c.io.Out, "see: %s\n", c.hint("why", run.Pathspec()))
-	}
-	if run.Status == runs.Unknown {
-		fmt.Fprintln(c.io.Out, "\nthe run has not ended as far as the store knows, and Temporal could not be asked")
-	}
-	return nil
 }
 
 // triedAttempts is how many attempts a task had. An item of a batch keeps only the last of them.

@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -40,8 +39,9 @@ unless --listen names another address; nobody who can reach that is asked for a 
 			"ui --store s3://bucket/prefix    of another store"),
 		Args: exactly(),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if u, err := url.Parse(webUI); webUI != "" && (err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https") {
-				return inputf("--web-ui %q is not the address of a page (write it like http://127.0.0.1:8233)", webUI)
+			webUI, err := c.webUIAddress(webUI)
+			if err != nil {
+				return err
 			}
 			source, done, err := c.uiSource(cmd.Context(), webUI)
 			if err != nil {
@@ -54,7 +54,7 @@ unless --listen names another address; nobody who can reach that is asked for a 
 	f := cmd.Flags()
 	f.StringVar(&listen, "listen", defaultUI, "the address to listen at, host:port; port 0 takes a free one")
 	f.StringArrayVar(&hosts, "host", nil, "another name or address that browsers reach the pages by (may be given several times)")
-	f.StringVar(&webUI, "web-ui", "", "address of the Temporal Web UI to link to (default that of the embedded server)")
+	f.StringVar(&webUI, "web-ui", "", "address of the Temporal Web UI to link to (default STEPWELL_WEB_UI, else that of the embedded server)")
 	return cmd
 }
 
