@@ -53,6 +53,8 @@ type StepInput struct {
 	Bind *flow.Binding `json:"bind,omitempty"`
 	// Join is what a join reads.
 	Join *JoinInput `json:"join,omitempty"`
+	// Keep asks what the task sets, see [records.Kept].
+	Keep bool `json:"keep,omitempty"`
 	// LookBack says that the task may be finished although this is its first attempt: the workflow was reset.
 	LookBack bool `json:"look_back,omitempty"`
 	// Failure is what the step ended with, for its catch function and for Skip.
@@ -79,6 +81,8 @@ type StepResult struct {
 	Set map[string]string `json:"set,omitempty"`
 	// Unshown is how many more it changed.
 	Unshown int `json:"unshown,omitempty"`
+	// Kept is what it changed, if that was asked for.
+	Kept *records.Kept `json:"kept,omitempty"`
 	// Earlier tells of the attempts that failed, for people, the latest last.
 	Earlier []string `json:"earlier,omitempty"`
 	// Again says that the task is not finished. The other fields are empty then.

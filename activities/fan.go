@@ -123,7 +123,7 @@ func (a *Activities) lookItems(ctx context.Context, run records.Run, n flow.Plan
 			s := records.Seeker{Store: a.store, Run: run}
 			for k := from; k < min(from+some, in.Count); k++ {
 				i := in.First + k
-				at := &records.Cursor{Last: in.From, Bind: &flow.Binding{Foreach: in.Foreach, List: in.List, Item: i}}
+				at := &records.Cursor{Last: in.From, Bind: &flow.Binding{Foreach: in.Foreach, List: in.List, Item: i}, Kept: &records.Kept{}}
 				seek := s.Seek
 				if run.Verify {
 					seek = s.SeekSound
@@ -133,7 +133,11 @@ func (a *Activities) lookItems(ctx context.Context, run records.Run, n flow.Plan
 					return err
 				}
 				if done {
-					at = &records.Cursor{Last: at.Last, Outcome: s.Taken[len(s.Taken)-1].Record.Outcome}
+					outcome := records.Completed
+					if at.Caught {
+						outcome = records.Caught
+					}
+					at = &records.Cursor{Last: at.Last, Kept: at.Kept, Outcome: outcome}
 				}
 				parts[k] = at
 			}

@@ -73,6 +73,9 @@ const (
 
 func (t *attempt) result(ref records.Ref, rec records.Task) StepResult {
 	r := StepResult{Ref: ref, Outcome: rec.Outcome, Attempt: rec.Attempt, Ahead: rec.Ahead, Earlier: earlier(t.ledger)}
+	if t.in.Keep {
+		r.Kept = records.KeptOf(rec)
+	}
 	room := maxPreviews
 	for _, name := range rec.Changed {
 		e := rec.Artifacts[name]

@@ -51,7 +51,8 @@ const readAhead = 16
 // joinSource reads the inputs of a join. It is safe for concurrent use, as a join may read in several goroutines.
 type joinSource struct {
 	t     *attempt
-	split map[string]artifacts.Entry
+	from  map[string]artifacts.Entry // the record at the split, which the items' first tasks start from
+	split map[string]artifacts.Entry // and the state that they start from
 	err   error
 
 	mu    sync.Mutex
@@ -61,7 +62,7 @@ type joinSource struct {
 
 // joinSource refuses a join whose parts are not exactly the items of its list.
 func (t *attempt) joinSource(ctx context.Context, state any, prev map[string]artifacts.Entry) (*joinSource, error) {
-	j := &joinSource{t: t, split: prev}
+	j := &joinSource{t: t, from: prev, split: prev}
 	if t.in.Bind != nil {
 		// The item is part of the state at the split, though no record has it.
 		entries, _, err := t.flow.Schema().Save(ctx, t.store, state, prev, artifacts.Snapshot{}, t.in.Run)
@@ -114,12 +115,15 @@ func (j *joinSource) source() flow.Source {
 // input is what a part ended with.
 func (j *joinSource) input(ctx context.Context, p records.Item) (flow.Input, error) {
 	in := flow.Input{Index: p.Index, Failure: p.Failure}
+	base := j.split
 	switch {
 	case p.Outcome == records.Failed:
 		if in.Failure == nil {
 			in.Failure = &policies.Failure{Class: policies.Unknown, Message: "it failed"}
 		}
 		return in, nil
+	case p.Ref != nil && len(p.Set) > 0:
+		base = j.from
 	case p.Ref != nil:
 		rec, err := records.LoadTask(ctx, j.t.store, j.t.in.Flow, *p.Ref)
 		in.Artifacts, in.Failure = rec.Artifacts, nil
@@ -129,8 +133,8 @@ func (j *joinSource) input(ctx context.Context, p records.Item) (flow.Input, err
 		return in, err
 	}
 	in.Failure = nil
-	in.Artifacts = make(map[string]artifacts.Entry, len(j.split)+len(p.Set))
-	maps.Copy(in.Artifacts, j.split)
+	in.Artifacts = make(map[string]artifacts.Entry, len(base)+len(p.Set))
+	maps.Copy(in.Artifacts, base)
 	maps.Copy(in.Artifacts, p.Set)
 	for _, name := range p.Gone {
 		delete(in.Artifacts, name)

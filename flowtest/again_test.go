@@ -245,3 +245,37 @@ func TestPausedTask(t *testing.T) { //nolint:tparallel // the subtests share the
 		require.Equal(t, 1, catches)
 	})
 }
+
+// An item that a person let pass is an input of the join, also in the resume of a run whose join failed.
+func TestResumeAfterSkippedItem(t *testing.T) {
+	t.Parallel()
+	var mended atomic.Bool
+	f := flow.New("WaitsFlow",
+		flow.Foreach("items", func(*waits) []int { return []int{0, 1, 2} }, func(s *waits, i int) { s.Seen = []string{fmt.Sprint("item ", i)} },
+			flow.Step("fit", func(ctx context.Context, s *waits) error {
+				if flow.Current(ctx).Index[0] == 1 {
+					return errors.New("a bug")
+				}
+				s.Seen = append(s.Seen, "fit")
+				return nil
+			}, policies.Retry{MaximumAttempts: 1, Exhausted: policies.Pause}),
+		).Join("join", func(_ context.Context, s *waits, in flow.Inputs[waits]) error {
+			for _, one := range in.All() {
+				s.Seen = append(s.Seen, one.Seen...)
+			}
+			if !mended.Load() {
+				return flow.Fail("not yet")
+			}
+			return nil
+		}))
+	origin := flowtest.Run(t, f, flowtest.Options{Prepare: func(env *testsuite.TestWorkflowEnvironment) {
+		say(env, time.Hour, workflows.SkipUpdate, "fit[1]", func(any, error) {})
+	}})
+	require.Equal(t, records.StatusFailed, origin.Status)
+	require.Equal(t, "join", origin.Failure.Task)
+	mended.Store(true)
+	for range 2 { // a resume of a resume, too
+		origin = flowtest.Resume(t, f, origin, flowtest.Options{Step: "join"})
+		require.Equal(t, []string{"item 0", "fit", "item 1", "item 2", "fit"}, ended(t, origin, f).Seen)
+	}
+}

@@ -30,6 +30,8 @@ type Cursor struct {
 	Batch *Batch `json:"batch,omitempty"`
 	// Ended are the shards of a foreach that have ended.
 	Ended []ShardEnd `json:"ended,omitempty"`
+	// Kept is what was set since the split of the foreach that this is within, nil outside of one.
+	Kept *Kept `json:"kept,omitempty"`
 	// Caught says that the failure of the last task was caught.
 	Caught bool `json:"caught,omitempty"`
 	// Tried is what is known of a task that has to go on in another activity, nil if it has not begun.
@@ -76,9 +78,11 @@ type ShardEnd struct {
 }
 
 // Start is the beginning of a node that starts from where c stands.
-func (c *Cursor) Start() *Cursor { return &Cursor{Last: c.Last, Ahead: c.Ahead, Bind: c.Bind} }
+func (c *Cursor) Start() *Cursor {
+	return &Cursor{Last: c.Last, Ahead: c.Ahead, Bind: c.Bind, Kept: c.Kept}
+}
 
 // End takes over where a node has ended.
 func (c *Cursor) End(at *Cursor) {
-	*c = Cursor{Next: c.Next, Last: at.Last, Ahead: at.Ahead, Bind: at.Bind, Caught: at.Caught}
+	*c = Cursor{Next: c.Next, Last: at.Last, Ahead: at.Ahead, Bind: at.Bind, Kept: at.Kept, Caught: at.Caught}
 }

@@ -103,14 +103,17 @@ type Item struct {
 	Ref     *Ref              `json:"ref,omitempty"`
 	Failure *policies.Failure `json:"failure,omitempty"`
 
-	// Step, Attempt, Started and Took are of the last task, and Set is what the item's tasks set, of an item in a batch.
-	Step    string                     `json:"step,omitempty"`
-	Attempt int                        `json:"attempt,omitempty"`
-	Started time.Time                  `json:"started,omitzero"`
-	Took    time.Duration              `json:"took_ns,omitempty"`
-	Set     map[string]artifacts.Entry `json:"set,omitempty"`
+	// Set is what the item's tasks set: of an item in a batch, and of another one if it is little, see [Kept]. Then a join need not
+	// read its record.
+	Set map[string]artifacts.Entry `json:"set,omitempty"`
 	// Gone names artifacts that the item emptied.
 	Gone []string `json:"gone,omitempty"`
+
+	// Step, Attempt, Started and Took are of the last task of an item in a batch.
+	Step    string        `json:"step,omitempty"`
+	Attempt int           `json:"attempt,omitempty"`
+	Started time.Time     `json:"started,omitzero"`
+	Took    time.Duration `json:"took_ns,omitempty"`
 	// Tries counts the failed attempts of the tasks of an item of a batch that is under way, by their names.
 	Tries map[string]int `json:"tries,omitempty"`
 	// Due is when an item of a batch that is under way is tried again.

@@ -178,6 +178,7 @@ func (s *Seeker) seek(ctx context.Context, n flow.PlanNode, x flow.Index, at *Cu
 		var ends []Ref
 		for _, arm := range n.Nodes {
 			part := at.Start()
+			part.Kept = nil
 			done, err := s.seek(ctx, arm, x, part)
 			if err != nil {
 				return false, err
@@ -240,7 +241,11 @@ func (s *Seeker) task(ctx context.Context, n flow.PlanNode, x flow.Index, at *Cu
 		return stop(WhyUndecided)
 	}
 	s.Taken = append(s.Taken, Taken{ref, rec})
-	*at = Cursor{Next: at.Next, Last: &ref, Ahead: rec.Ahead, Caught: rec.Outcome == Caught}
+	kept := at.Kept
+	if kept.Wanted() {
+		kept = kept.Then(KeptOf(rec))
+	}
+	*at = Cursor{Next: at.Next, Last: &ref, Ahead: rec.Ahead, Kept: kept, Caught: rec.Outcome == Caught || rec.Outcome == Skipped}
 	return true, nil
 }
 

@@ -131,7 +131,9 @@ func (r *run) direct(ctx workflow.Context, s *scope, f *fan, first, count int, a
 	if at.Parts == nil {
 		at.Parts = make([]*records.Cursor, count)
 		for i := range at.Parts {
-			at.Parts[i] = &records.Cursor{Last: f.from, Bind: &flow.Binding{Foreach: f.n.Name, List: f.list, Item: first + i}}
+			at.Parts[i] = &records.Cursor{
+				Last: f.from, Bind: &flow.Binding{Foreach: f.n.Name, List: f.list, Item: first + i}, Kept: &records.Kept{},
+			}
 		}
 	}
 	p.started(at.Parts)

@@ -250,7 +250,9 @@ func (r *run) inside(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.In
 func (r *run) branch(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Index, at *records.Cursor) error {
 	if at.Parts == nil {
 		for range n.Nodes {
-			at.Parts = append(at.Parts, at.Start())
+			arm := at.Start()
+			arm.Kept = nil // arms are few: the join reads their records
+			at.Parts = append(at.Parts, arm)
 		}
 	}
 	inner := &scope{r: r, parent: s, strict: true, budget: r.share(s.budget, len(n.Nodes))}
@@ -385,6 +387,9 @@ func items(parts []*records.Cursor, first int) []records.Item {
 		switch p.Outcome {
 		case records.Completed, records.Caught:
 			out[i].Ref = p.Last
+			if p.Kept.Wanted() {
+				out[i].Set, out[i].Gone = p.Kept.Set, p.Kept.Gone
+			}
 		case records.Failed:
 			out[i].Failure = p.Failure
 		case records.Lost, records.Cancelled, records.Skipped, records.Deferred: // no part ends like that
@@ -399,7 +404,7 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 		return err
 	}
 	t := &task{run: r, s: s, n: n, at: at, name: flow.TaskName(n.Name, x)}
-	t.in = activities.StepInput{Flow: r.flow, Run: r.id, Step: n.Name, Index: x, From: at.Last, Bind: at.Bind, Join: join, LookBack: r.reset()}
+	t.in = activities.StepInput{Flow: r.flow, Run: r.id, Step: n.Name, Index: x, From: at.Last, Bind: at.Bind, Join: join, Keep: at.Kept.Wanted(), LookBack: r.reset()}
 	defer t.leave()
 	res, err := t.try(ctx)
 	if err == nil {
@@ -443,7 +448,7 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 
 // stepped takes over what a task ended with. An attempt that was given up may have finished it before its failure was caught.
 func (r *run) stepped(ctx workflow.Context, task string, at *records.Cursor, res activities.StepResult) error {
-	*at = records.Cursor{Last: &res.Ref, Ahead: res.Ahead, Caught: res.Outcome == records.Caught || res.Outcome == records.Skipped}
+	*at = records.Cursor{Last: &res.Ref, Ahead: res.Ahead, Kept: at.Kept.Then(res.Kept), Caught: res.Outcome == records.Caught || res.Outcome == records.Skipped}
 	if at.Caught {
 		r.caught++
 	}
