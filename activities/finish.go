@@ -66,10 +66,8 @@ func (t *attempt) remember(ctx context.Context) {
 }
 
 // Previews in a result are for people who look at the history, where every byte is kept for long.
-const (
-	maxPreview  = 80   // of one artifact, in bytes
-	maxPreviews = 1024 // of all, names included
-)
+// In bytes, of all artifacts that a task changed, names included.
+const maxPreviews = 1024
 
 func (t *attempt) result(ref records.Ref, rec records.Task) StepResult {
 	r := StepResult{Ref: ref, Outcome: rec.Outcome, Attempt: rec.Attempt, Ahead: rec.Ahead, Earlier: earlier(t.ledger)}
@@ -79,7 +77,7 @@ func (t *attempt) result(ref records.Ref, rec records.Task) StepResult {
 	room := maxPreviews
 	for _, name := range rec.Changed {
 		e := rec.Artifacts[name]
-		text := artifacts.Preview(e, e.Inline, maxPreview)
+		text := artifacts.Preview(e, e.Inline, records.MaxPreview)
 		if room -= len(name) + len(text); room < 0 {
 			r.Unshown = len(rec.Changed) - len(r.Set)
 			break

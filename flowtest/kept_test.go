@@ -40,7 +40,7 @@ func keptFan(joins *atomic.Int64) flow.Node[kept] {
 			s.Item = x[len(x)-1]
 			s.Text = fmt.Sprintf("%d:%d", s.Outer, s.Item)
 			if s.Item%keptLarge == 0 {
-				s.Text += strings.Repeat("x", 500)
+				s.Text += strings.Repeat("x", 100)
 			}
 			return nil
 		}),

@@ -8,13 +8,18 @@ import (
 	"github.com/stepwell-flows/stepwell/artifacts"
 )
 
-// MaxKept is how much of an item the workflow keeps, in bytes of JSON. A shard's document with 500 items is one argument of an
-// activity, and from 512 KiB on a server warns of those.
-const MaxKept = 640
+const (
+	// MaxKept is how much of an item the workflow keeps, in bytes of JSON. A shard's document with 500 items is one argument of an
+	// activity, and from 512 KiB on a server warns of those.
+	MaxKept = 768
+	// MaxPreview is how much of an artifact's content Temporal's history has for people, in bytes, and the most that is kept of one.
+	MaxPreview = 80
+)
 
-// Kept is what the tasks of an item set since the split. The workflow keeps it as long as it is little, so that the join of
-// thousands of items reads it from the documents of their shards instead of a record for each. The methods of a nil *Kept, which keeps
-// nothing, may be called.
+// Kept is what the tasks of an item set since the split. The workflow keeps it while it is little, so that the join of
+// thousands of items reads it from the documents of their shards instead of a record for each. Only references travel through Temporal,
+// and previews for people: what a preview shows in full may as well be kept. The methods of a nil *Kept, which keeps nothing, may be
+// called.
 type Kept struct {
 	Set  map[string]artifacts.Entry `json:"set,omitempty"`
 	Gone []string                   `json:"gone,omitempty"` // what was emptied
@@ -32,8 +37,8 @@ func KeptOf(t Task) *Kept {
 			k.Gone = append(k.Gone, name)
 			continue
 		}
-		if k.Bytes += len(e.Inline); k.Bytes > MaxKept {
-			return &Kept{TooMuch: true} // spares encoding it
+		if len(e.Inline) > MaxPreview {
+			return &Kept{TooMuch: true}
 		}
 		if k.Set == nil {
 			k.Set = map[string]artifacts.Entry{}

@@ -35,7 +35,7 @@ func TestKeptIsTheDifference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.SampledFrom([]string{"a", "b", "c", "d"})
 		text := rapid.Custom(func(t *rapid.T) string {
-			return strings.Repeat(rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "letter"), rapid.SampledFrom([]int{1, 9, 180}).Draw(t, "length"))
+			return strings.Repeat(rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "letter"), rapid.SampledFrom([]int{1, 9, 70, 90}).Draw(t, "length"))
 		})
 		split := rapid.MapOf(name, rapid.Map(text, inline)).Draw(t, "split")
 		state, k := split, &records.Kept{}
@@ -75,9 +75,13 @@ func TestKeptIsLittle(t *testing.T) {
 		}
 		return r
 	}
-	small, large := rec("1"), rec(strings.Repeat("x", 400))
+	small, large := rec("1"), rec(strings.Repeat("x", 100))
 	require.True(t, records.KeptOf(small).Wanted())
-	require.False(t, records.KeptOf(large).Wanted(), "in base64 and with all that describes it")
+	require.True(t, records.KeptOf(rec(strings.Repeat("x", records.MaxPreview))).Wanted())
+	require.False(t, records.KeptOf(rec(strings.Repeat("x", records.MaxPreview+1))).Wanted(), "the previews do not show all of it")
+	blob := rec("1")
+	blob.Artifacts["field0"] = artifacts.Entry{Digest: artifacts.Sum(nil), Size: 1 << 30, Codec: "file", Type: "artifacts.File"}
+	require.True(t, records.KeptOf(blob).Wanted(), "a reference")
 	require.False(t, records.KeptOf(rec(slices.Repeat([]string{"1"}, 20)...)).Wanted())
 
 	k := (&records.Kept{}).Then(records.KeptOf(small)).Then(records.KeptOf(large))

@@ -123,7 +123,7 @@ func TestKilledFanOut(t *testing.T) {
 
 // BenchmarkKilledFanOut is that with 10,000 items, in a directory and on MinIO in turns.
 func BenchmarkKilledFanOut(b *testing.B) {
-	const items, pause, rounds, most = 10_000, 100 * time.Millisecond, 3, 1.25
+	const items, pause, rounds, most = 10_000, 300 * time.Millisecond, 3, 1.25
 	server, location := s3Server(b)
 	var dir, s3 []time.Duration
 	for round := range rounds {
