@@ -116,13 +116,14 @@ func (j *joinSource) source() flow.Source {
 func (j *joinSource) input(ctx context.Context, p records.Item) (flow.Input, error) {
 	in := flow.Input{Index: p.Index, Failure: p.Failure}
 	base := j.split
+	set, gone, known := p.Changes()
 	switch {
 	case p.Outcome == records.Failed:
 		if in.Failure == nil {
 			in.Failure = &policies.Failure{Class: policies.Unknown, Message: "it failed"}
 		}
 		return in, nil
-	case p.Ref != nil && len(p.Set) > 0:
+	case p.Ref != nil && known:
 		base = j.from
 	case p.Ref != nil:
 		rec, err := records.LoadTask(ctx, j.t.store, j.t.in.Flow, *p.Ref)
@@ -133,10 +134,10 @@ func (j *joinSource) input(ctx context.Context, p records.Item) (flow.Input, err
 		return in, err
 	}
 	in.Failure = nil
-	in.Artifacts = make(map[string]artifacts.Entry, len(base)+len(p.Set))
+	in.Artifacts = make(map[string]artifacts.Entry, len(base)+len(set))
 	maps.Copy(in.Artifacts, base)
-	maps.Copy(in.Artifacts, p.Set)
-	for _, name := range p.Gone {
+	maps.Copy(in.Artifacts, set)
+	for _, name := range gone {
 		delete(in.Artifacts, name)
 	}
 	return in, nil

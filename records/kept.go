@@ -2,16 +2,16 @@ package records
 
 import (
 	"encoding/json"
-	"maps"
 	"slices"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
 )
 
 const (
 	// MaxKept is how much of an item the workflow keeps, in bytes of JSON. A shard's document with 500 items is one argument of an
 	// activity, and from 512 KiB on a server warns of those.
-	MaxKept = 768
+	MaxKept = 640
 	// MaxPreview is how much of an artifact's content Temporal's history has for people, in bytes, and the most that is kept of one.
 	MaxPreview = 80
 )
@@ -21,16 +21,31 @@ const (
 // and previews for people: what a preview shows in full may as well be kept. The methods of a nil *Kept, which keeps nothing, may be
 // called.
 type Kept struct {
-	Set  map[string]artifacts.Entry `json:"set,omitempty"`
-	Gone []string                   `json:"gone,omitempty"` // what was emptied
+	Set  []KeptEntry `json:"set,omitempty"`
+	Gone []string    `json:"gone,omitempty"` // what was emptied
 	// Bytes is how much that is, TooMuch that it was more than [MaxKept].
 	Bytes   int  `json:"bytes,omitempty"`
 	TooMuch bool `json:"too_much,omitempty"`
 }
 
+// KeptEntry is an [artifacts.Entry] without what follows from the rest: of content that is inline its digest and size, and By if the
+// artifact was set by the last task.
+type KeptEntry struct {
+	Artifact string `json:"artifact"`
+
+	Codec  string           `json:"codec"`
+	Type   string           `json:"type"`
+	Inline []byte           `json:"inline,omitempty"`
+	Digest artifacts.Digest `json:"digest,omitzero"`
+	Size   int64            `json:"size,omitempty"`
+	By     string           `json:"by,omitempty"`
+	Name   string           `json:"name,omitempty"`
+}
+
 // KeptOf is what a task set.
 func KeptOf(t Task) *Kept {
 	k := &Kept{}
+	by := setBy(Ref{Run: t.Run, Step: t.Step, Index: t.Index})
 	for _, name := range t.Changed {
 		e, ok := t.Artifacts[name]
 		if !ok {
@@ -40,10 +55,14 @@ func KeptOf(t Task) *Kept {
 		if len(e.Inline) > MaxPreview {
 			return &Kept{TooMuch: true}
 		}
-		if k.Set == nil {
-			k.Set = map[string]artifacts.Entry{}
+		small := KeptEntry{Artifact: name, Codec: e.Codec, Type: e.Type, Inline: e.Inline, By: e.By, Name: e.Name}
+		if len(e.Inline) == 0 {
+			small.Digest, small.Size = e.Digest, e.Size
 		}
-		k.Set[name] = e
+		if e.By == by {
+			small.By = ""
+		}
+		k.Set = append(k.Set, small)
 	}
 	b, err := json.Marshal(k)
 	if k.Bytes = len(b); err != nil || k.Bytes > MaxKept {
@@ -52,32 +71,68 @@ func KeptOf(t Task) *Kept {
 	return k
 }
 
+// setBy is what an entry says of the task that set it.
+func setBy(r Ref) string { return r.Run + "/" + flow.TaskName(r.Step, r.Index) }
+
 // Wanted says that it is of use to know what the next task sets.
 func (k *Kept) Wanted() bool { return k != nil && !k.TooMuch }
 
-// Then is what is kept after one more task, of which nothing is known if next is nil.
-func (k *Kept) Then(next *Kept) *Kept {
+// Then is what is kept after one more task, of which nothing is known if next is nil. Last is the record before, the last one of k.
+func (k *Kept) Then(next *Kept, last *Ref) *Kept {
 	if !k.Wanted() {
 		return k
 	}
-	if !next.Wanted() || k.Bytes+next.Bytes > MaxKept {
+	if !next.Wanted() {
 		return &Kept{TooMuch: true}
 	}
-	out := &Kept{Set: maps.Clone(k.Set), Bytes: k.Bytes + next.Bytes}
-	if out.Set == nil {
-		out.Set = map[string]artifacts.Entry{}
+	if len(k.Set) == 0 && len(k.Gone) == 0 {
+		return next
 	}
-	maps.Copy(out.Set, next.Set)
+	out := &Kept{Bytes: k.Bytes + next.Bytes}
+	for _, e := range k.Set {
+		if next.has(e.Artifact) {
+			continue
+		}
+		if e.By == "" {
+			e.By = setBy(*last)
+			out.Bytes += len(e.By)
+		}
+		out.Set = append(out.Set, e)
+	}
 	for _, name := range k.Gone {
-		if _, again := next.Set[name]; !again {
+		if !next.has(name) {
 			out.Gone = append(out.Gone, name)
 		}
 	}
-	for _, name := range next.Gone {
-		delete(out.Set, name)
-		if !slices.Contains(out.Gone, name) {
-			out.Gone = append(out.Gone, name)
-		}
+	out.Set, out.Gone = append(out.Set, next.Set...), append(out.Gone, next.Gone...)
+	if out.Bytes > MaxKept {
+		return &Kept{TooMuch: true}
 	}
 	return out
+}
+
+// has says that something is known of an artifact.
+func (k *Kept) has(name string) bool {
+	return slices.Contains(k.Gone, name) || slices.ContainsFunc(k.Set, func(e KeptEntry) bool { return e.Artifact == name })
+}
+
+// Changes are what an item set and what it emptied, ok if that is known without its record.
+func (i Item) Changes() (set map[string]artifacts.Entry, gone []string, ok bool) {
+	if !i.Kept.Wanted() {
+		return i.Set, i.Gone, i.Ref == nil || len(i.Set) > 0
+	}
+	set = make(map[string]artifacts.Entry, len(i.Kept.Set))
+	for _, small := range i.Kept.Set {
+		e := artifacts.Entry{
+			Digest: small.Digest, Size: small.Size, Codec: small.Codec, Type: small.Type, Inline: small.Inline, By: small.By, Name: small.Name,
+		}
+		if len(e.Inline) > 0 {
+			e.Digest, e.Size = artifacts.Sum(e.Inline), int64(len(e.Inline))
+		}
+		if e.By == "" {
+			e.By = setBy(*i.Ref)
+		}
+		set[small.Artifact] = e
+	}
+	return set, i.Kept.Gone, true
 }

@@ -1,6 +1,7 @@
 package records_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,21 +12,16 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/records"
 )
 
-func inline(text string) artifacts.Entry {
-	return artifacts.Entry{Digest: artifacts.Sum([]byte(text)), Size: int64(len(text)), Codec: "json", Type: "string", Inline: []byte(text)}
-}
-
-// apply is what a state becomes.
-func apply(state map[string]artifacts.Entry, k *records.Kept) map[string]artifacts.Entry {
-	out := maps.Clone(state)
-	maps.Copy(out, k.Set)
-	for _, name := range k.Gone {
-		delete(out, name)
+func inline(text, by string) artifacts.Entry {
+	e := artifacts.Entry{Digest: artifacts.Sum([]byte(text)), Size: int64(len(text)), Codec: "json", Type: "string", By: by}
+	if text != "" {
+		e.Inline = []byte(text)
 	}
-	return out
+	return e
 }
 
 // What is kept of an item makes the state at the split that of the item's last record, or nothing is.
@@ -35,31 +31,52 @@ func TestKeptIsTheDifference(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		name := rapid.SampledFrom([]string{"a", "b", "c", "d"})
 		text := rapid.Custom(func(t *rapid.T) string {
-			return strings.Repeat(rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "letter"), rapid.SampledFrom([]int{1, 9, 70, 90}).Draw(t, "length"))
+			return strings.Repeat(rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "letter"), rapid.SampledFrom([]int{0, 1, 9, 70, 90}).Draw(t, "length"))
 		})
-		split := rapid.MapOf(name, rapid.Map(text, inline)).Draw(t, "split")
-		state, k := split, &records.Kept{}
-		for range rapid.IntRange(0, 4).Draw(t, "tasks") {
-			rec := records.Task{Artifacts: maps.Clone(state), Changed: rapid.SliceOfNDistinct(name, 0, 2, rapid.ID).Draw(t, "changed")}
+		split := map[string]artifacts.Entry{}
+		for name, text := range rapid.MapOf(name, text).Draw(t, "split") {
+			split[name] = inline(text, "r/split")
+		}
+		k, state, last := &records.Kept{}, split, records.Ref{Run: "r", Step: "split"}
+		for n := range rapid.IntRange(0, 4).Draw(t, "tasks") {
+			rec := records.Task{
+				Run: "r", Step: "step", Index: flow.Index{n}, Artifacts: maps.Clone(state),
+				Changed: rapid.SliceOfNDistinct(name, 0, 2, rapid.ID).Draw(t, "changed"),
+			}
 			for _, name := range rec.Changed {
-				if rapid.Bool().Draw(t, "emptied") {
+				switch rapid.IntRange(0, 2).Draw(t, "how") {
+				case 0:
 					delete(rec.Artifacts, name)
-				} else {
-					rec.Artifacts[name] = inline(text.Draw(t, "text"))
+				case 1:
+					rec.Artifacts[name] = inline(text.Draw(t, "text"), fmt.Sprintf("r/step[%d]", n))
+				case 2:
+					e := inline("a large content", "r/elsewhere") // taken over by a join
+					e.Inline = nil
+					rec.Artifacts[name] = e
 				}
 			}
-			state = rec.Artifacts
-			k = k.Then(records.KeptOf(rec))
+			k = k.Then(records.KeptOf(rec), &last)
+			state, last = rec.Artifacts, records.Ref{Run: "r", Step: "step", Index: rec.Index}
 		}
+		b, err := json.Marshal(records.Item{Ref: &last, Kept: k})
+		require.NoError(t, err)
 		if !k.Wanted() {
 			tooMuch++
 			return
 		}
 		kept++
-		require.Equal(t, state, apply(split, k))
-		for name := range k.Set {
-			require.NotContains(t, k.Gone, name)
+		require.Less(t, len(b), records.MaxKept+250)
+		var item records.Item
+		require.NoError(t, json.Unmarshal(b, &item))
+		set, gone, ok := item.Changes()
+		require.True(t, ok)
+		got := maps.Clone(split)
+		maps.Copy(got, set)
+		for _, name := range gone {
+			require.NotContains(t, set, name)
+			delete(got, name)
 		}
+		require.Equal(t, state, got)
 	})
 	require.NotZero(t, kept)
 	require.NotZero(t, tooMuch)
@@ -71,7 +88,7 @@ func TestKeptIsLittle(t *testing.T) {
 		r := records.Task{Artifacts: map[string]artifacts.Entry{}}
 		for i, text := range texts {
 			name := fmt.Sprintf("field%d", i)
-			r.Artifacts[name], r.Changed = inline(text), append(r.Changed, name)
+			r.Artifacts[name], r.Changed = inline(text, "r/step"), append(r.Changed, name)
 		}
 		return r
 	}
@@ -84,9 +101,10 @@ func TestKeptIsLittle(t *testing.T) {
 	require.True(t, records.KeptOf(blob).Wanted(), "a reference")
 	require.False(t, records.KeptOf(rec(slices.Repeat([]string{"1"}, 20)...)).Wanted())
 
-	k := (&records.Kept{}).Then(records.KeptOf(small)).Then(records.KeptOf(large))
+	last := &records.Ref{Run: "r", Step: "step"}
+	k := (&records.Kept{}).Then(records.KeptOf(small), nil).Then(records.KeptOf(large), last)
 	require.Equal(t, &records.Kept{TooMuch: true}, k, "no part of it travels along")
-	require.Equal(t, k, k.Then(records.KeptOf(small)), "it stays so")
-	require.False(t, (&records.Kept{}).Then(nil).Wanted(), "a worker of an earlier version does not tell")
-	require.Nil(t, (*records.Kept)(nil).Then(records.KeptOf(small)), "outside of a foreach")
+	require.Equal(t, k, k.Then(records.KeptOf(small), last), "it stays so")
+	require.False(t, (&records.Kept{}).Then(nil, nil).Wanted(), "a worker of an earlier version does not tell")
+	require.Nil(t, (*records.Kept)(nil).Then(records.KeptOf(small), last), "outside of a foreach")
 }

@@ -243,7 +243,7 @@ func (s *Seeker) task(ctx context.Context, n flow.PlanNode, x flow.Index, at *Cu
 	s.Taken = append(s.Taken, Taken{ref, rec})
 	kept := at.Kept
 	if kept.Wanted() {
-		kept = kept.Then(KeptOf(rec))
+		kept = kept.Then(KeptOf(rec), at.Last)
 	}
 	*at = Cursor{Next: at.Next, Last: &ref, Ahead: rec.Ahead, Kept: kept, Caught: rec.Outcome == Caught || rec.Outcome == Skipped}
 	return true, nil

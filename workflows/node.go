@@ -386,10 +386,7 @@ func items(parts []*records.Cursor, first int) []records.Item {
 		out[i] = records.Item{Index: first + i, Outcome: p.Outcome}
 		switch p.Outcome {
 		case records.Completed, records.Caught:
-			out[i].Ref = p.Last
-			if p.Kept.Wanted() {
-				out[i].Set, out[i].Gone = p.Kept.Set, p.Kept.Gone
-			}
+			out[i].Ref, out[i].Kept = p.Last, p.Kept
 		case records.Failed:
 			out[i].Failure = p.Failure
 		case records.Lost, records.Cancelled, records.Skipped, records.Deferred: // no part ends like that
@@ -448,7 +445,7 @@ func (r *run) step(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 
 // stepped takes over what a task ended with. An attempt that was given up may have finished it before its failure was caught.
 func (r *run) stepped(ctx workflow.Context, task string, at *records.Cursor, res activities.StepResult) error {
-	*at = records.Cursor{Last: &res.Ref, Ahead: res.Ahead, Kept: at.Kept.Then(res.Kept), Caught: res.Outcome == records.Caught || res.Outcome == records.Skipped}
+	*at = records.Cursor{Last: &res.Ref, Ahead: res.Ahead, Kept: at.Kept.Then(res.Kept, at.Last), Caught: res.Outcome == records.Caught || res.Outcome == records.Skipped}
 	if at.Caught {
 		r.caught++
 	}
