@@ -292,7 +292,7 @@ func (c *command) mustWork(ctx context.Context, s *session, taskQueue string) bo
 }
 
 func (c *command) attachCmd() *cobra.Command {
-	return c.withJSON(&cobra.Command{
+	cmd := c.withJSON(&cobra.Command{
 		Use: "attach FLOW/RUN", Short: "Follow a run; embedded, go on with one whose process ended",
 		Example: c.examples(
 			"attach FLOW/latest          follow the newest run to its end; exits as run does",
@@ -327,6 +327,8 @@ func (c *command) attachCmd() *cobra.Command {
 			return c.carryOn(ctx, s, run)
 		},
 	})
+	c.withLogFormat(cmd)
+	return cmd
 }
 
 // carryOn follows a run that was started before, and runs its steps if nobody else does.

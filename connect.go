@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -166,6 +167,11 @@ func (c *command) connect(ctx context.Context, taskQueue string) (*session, erro
 }
 
 func dial(ctx context.Context, o client.Options) (client.Client, error) {
+	if host, _, err := net.SplitHostPort(o.HostPort); err == nil {
+		if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+			o.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{} // nothing between that would be worth it
+		}
+	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	c, err := client.DialContext(ctx, o)

@@ -72,6 +72,7 @@ func newPrograms(b *testing.B) *programs {
 	p.restart()
 	c, err := client.DialContext(b.Context(), client.Options{
 		HostPort: p.address, Logger: tlog.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+		ConnectionOptions: client.ConnectionOptions{GrpcCompression: &client.GrpcCompressionNone{}}, // as the program does on one machine
 	})
 	require.NoError(b, err)
 	b.Cleanup(c.Close)

@@ -43,6 +43,7 @@ func BenchmarkStep(b *testing.B) {
 	b.Cleanup(server.Stop)
 	temporal, err := client.DialContext(b.Context(), client.Options{
 		HostPort: server.Address, Namespace: server.Namespace, Logger: tlog.NewStructuredLogger(quiet),
+		ConnectionOptions: client.ConnectionOptions{GrpcCompression: &client.GrpcCompressionNone{}}, // as the program does on one machine
 	})
 	require.NoError(b, err)
 	b.Cleanup(temporal.Close)
