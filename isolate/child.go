@@ -139,6 +139,10 @@ func (p *Pool) Take() (c *Child, ready bool, err error) {
 	c, p.spare = p.spare, nil
 	p.mu.Unlock()
 	defer p.Prepare()
+	if c != nil && c.ended.Load() { // a moment ago
+		c.discard()
+		c = nil
+	}
 	if c != nil {
 		return c, true, nil
 	}

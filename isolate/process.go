@@ -35,6 +35,7 @@ type Process struct {
 	killing atomic.Bool
 	waiting sync.Once
 	exit    Exit
+	ended   atomic.Bool // exit is known
 }
 
 // starter is the thread that starts processes. The kernel takes the end of the thread that started a process, not of the whole
@@ -158,6 +159,7 @@ func (p *Process) Wait() Exit {
 const drain = 2 * time.Second
 
 func (p *Process) wait() {
+	defer p.ended.Store(true)
 	state, err := p.reap()
 	peak, over := p.watch.stop()
 	if !p.alone.Load() {
