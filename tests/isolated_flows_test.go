@@ -255,8 +255,9 @@ func loopingFlow() *flow.Flow {
 // cautious is the state of CautiousFlow, whose isolated step calls a service that is guarded.
 type cautious struct{ Calls int }
 
+// The cooldown is longer than a machine that is busy needs to start another process.
 func cautiousFlow() *flow.Flow {
-	service := policies.Dependency{Name: "cautious", Breaker: policies.Breaker{Failures: 2, Cooldown: 400 * time.Millisecond}}
+	service := policies.Dependency{Name: "cautious", Breaker: policies.Breaker{Failures: 2, Cooldown: 10 * time.Second}}
 	return flow.New("CautiousFlow", flow.Step("call", func(ctx context.Context, s *cautious) error {
 		for range 2 {
 			call, err := guard.From(ctx).Dependency(service).Begin(false)
