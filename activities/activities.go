@@ -41,7 +41,7 @@ const (
 	ShardType  = "stepwell.shard"
 )
 
-// StepInput tells an attempt which task it is. It holds references, never data.
+// StepInput tells an attempt which task it is. It holds references, never data, but for what a join of few items reads, see [records.Kept].
 type StepInput struct {
 	Flow  string     `json:"flow"`
 	Run   string     `json:"run"`

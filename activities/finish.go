@@ -65,8 +65,8 @@ func (t *attempt) remember(ctx context.Context) {
 	}
 }
 
-// Previews in a result are for people who look at the history, where every byte is kept for long.
-// In bytes, of all artifacts that a task changed, names included.
+// maxPreviews bounds the previews in a result, in bytes, names included. They are for people who look at the history, where every byte
+// is kept for long.
 const maxPreviews = 1024
 
 func (t *attempt) result(ref records.Ref, rec records.Task) StepResult {

@@ -29,6 +29,12 @@ func Preview(e Entry, content []byte, limit int) string {
 	return fit(typeAndSize(e), limit)
 }
 
+// Opaque says that no preview shows anything of the content of e, only its type and size.
+func Opaque(e Entry) bool {
+	_, opaque := previewed(e, e.Inline, len(e.Inline))
+	return e.Codec == fileCodec || opaque
+}
+
 // maxPreviewBytes is the largest content that a preview decodes, so that it costs no more than it shows.
 const maxPreviewBytes = 1 << 20
 

@@ -18,7 +18,7 @@ const (
 
 // Kept is what the tasks of an item set since the split. The workflow keeps it while it is little, so that the join of
 // thousands of items reads it from the documents of their shards instead of a record for each. Only references travel through Temporal,
-// and previews for people: what a preview shows in full may as well be kept. The methods of a nil *Kept, which keeps nothing, may be
+// and previews for people: what is kept of an artifact is no larger than a preview, and nothing that previews hide. The methods of a nil *Kept, which keeps nothing, may be
 // called.
 type Kept struct {
 	Set  []KeptEntry `json:"set,omitempty"`
@@ -52,7 +52,7 @@ func KeptOf(t Task) *Kept {
 			k.Gone = append(k.Gone, name)
 			continue
 		}
-		if len(e.Inline) > MaxPreview {
+		if len(e.Inline) > MaxPreview || len(e.Inline) > 0 && artifacts.Opaque(e) {
 			return &Kept{TooMuch: true}
 		}
 		small := KeptEntry{Artifact: name, Codec: e.Codec, Type: e.Type, Inline: e.Inline, By: e.By, Name: e.Name}

@@ -17,7 +17,7 @@ import (
 )
 
 func inline(text, by string) artifacts.Entry {
-	e := artifacts.Entry{Digest: artifacts.Sum([]byte(text)), Size: int64(len(text)), Codec: "json", Type: "string", By: by}
+	e := artifacts.Entry{Digest: artifacts.Sum([]byte(text)), Size: int64(len(text)), Codec: "string", Type: "string", By: by}
 	if text != "" {
 		e.Inline = []byte(text)
 	}
@@ -96,6 +96,11 @@ func TestKeptIsLittle(t *testing.T) {
 	require.True(t, records.KeptOf(small).Wanted())
 	require.True(t, records.KeptOf(rec(strings.Repeat("x", records.MaxPreview))).Wanted())
 	require.False(t, records.KeptOf(rec(strings.Repeat("x", records.MaxPreview+1))).Wanted(), "the previews do not show all of it")
+	hidden := rec("1")
+	e := hidden.Artifacts["field0"]
+	e.Codec = "bytes"
+	hidden.Artifacts["field0"] = e
+	require.False(t, records.KeptOf(hidden).Wanted(), "previews do not show bytes")
 	blob := rec("1")
 	blob.Artifacts["field0"] = artifacts.Entry{Digest: artifacts.Sum(nil), Size: 1 << 30, Codec: "file", Type: "artifacts.File"}
 	require.True(t, records.KeptOf(blob).Wanted(), "a reference")

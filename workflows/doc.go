@@ -3,7 +3,7 @@
 // There is one interpreter. It is registered under each flow's name, so that Temporal lists flows by
 // type, and it runs the plan that is in its own input, never the one that the program registers today:
 // a deployed change cannot break the replay of a running flow. It passes references to records around,
-// never data.
+// and of data only what is as small as a preview, see [records.Kept].
 //
 // # Cursor
 //
