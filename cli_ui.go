@@ -131,7 +131,7 @@ func (c *command) uiSource(ctx context.Context, webUI string) (_ ui.Source, done
 		v := &view{runs.New(store, nil), webUI}
 		if o, _, err := c.temporalOptions(); next.Address != "" && err == nil {
 			o.HostPort, o.Namespace = next.Address, next.Namespace
-			if used, err = client.NewLazyClient(o); err == nil {
+			if used, err = client.NewLazyClient(uncompressed(o)); err == nil {
 				v.reader = runs.New(store, used)
 			}
 			if v.webUI == "" {

@@ -166,15 +166,20 @@ func (c *command) connect(ctx context.Context, taskQueue string) (*session, erro
 	return s, nil
 }
 
-func dial(ctx context.Context, o client.Options) (client.Client, error) {
+// uncompressed leaves compression out on the way to a server on the same machine: it would be work for nothing.
+func uncompressed(o client.Options) client.Options {
 	if host, _, err := net.SplitHostPort(o.HostPort); err == nil {
 		if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
-			o.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{} // nothing between that would be worth it
+			o.ConnectionOptions.GrpcCompression = &client.GrpcCompressionNone{}
 		}
 	}
+	return o
+}
+
+func dial(ctx context.Context, o client.Options) (client.Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	c, err := client.DialContext(ctx, o)
+	c, err := client.DialContext(ctx, uncompressed(o))
 	if err != nil {
 		return nil, &unusableError{fmt.Errorf("connect to Temporal at %s, namespace %q: %w", o.HostPort, o.Namespace, err)}
 	}
@@ -218,7 +223,7 @@ func (c *command) reader(ctx context.Context) (_ *runs.Reader, done func(), _ er
 		return runs.New(store, nil), done, nil
 	}
 	c.set.web.namespace = o.Namespace
-	t, err := client.NewLazyClient(o)
+	t, err := client.NewLazyClient(uncompressed(o))
 	if err != nil {
 		done()
 		return nil, nil, inputf("use Temporal at %s: %w", o.HostPort, err)
