@@ -350,6 +350,9 @@ func (c *command) next(t target, doc *whyDocument) {
 			}
 		}
 	}
+	if t := doc.Task; t != nil && t.State == runs.Failed && ofCode(t.Failure) {
+		add(c.hint("spin", run.Pathspec()+"/"+t.Task), "run it once more here, without touching the run")
+	}
 	switch run.Status {
 	case records.StatusFailed:
 		what := "a new run that reuses what is finished"
@@ -368,6 +371,11 @@ func (c *command) next(t target, doc *whyDocument) {
 		add(c.hint("attach", run.Pathspec()), "follow it")
 	case records.StatusCompleted:
 	}
+}
+
+// ofCode says that the code of the step is where to look first.
+func ofCode(f *policies.Failure) bool {
+	return f != nil && slices.Contains([]policies.Class{policies.Bug, policies.Unknown, policies.Invalid}, f.Class)
 }
 
 // verdicts are what a person may say about a paused task.

@@ -1,7 +1,9 @@
 // Package testserver gives the tests of a package one embedded Temporal server.
 //
 // The server is a process of its own, the test binary as "starter dev": the race detector is for Stepwell, and the Temporal
-// server has races of its own. A package calls [Main] from its TestMain, and [Get] where it needs the server.
+// server has races of its own, and is ten times as slow under the detector. STEPWELL_TEST_SERVER therefore may name another test binary
+// for it, one that was built without; see the Makefile. A package calls [Main] from its TestMain, and [Get] where it needs the
+// server.
 package testserver
 
 import (
@@ -24,6 +26,9 @@ import (
 
 // Program makes the test binary be the program under test: its value is "starter" or "worker".
 const Program = "STEPWELL_TEST_PROGRAM"
+
+// serverBinary names the test binary that runs the server, of any package that calls [Main].
+const serverBinary = "STEPWELL_TEST_SERVER"
 
 // tethered makes a program end with the process that holds the other end of its standard input.
 const tethered = "STEPWELL_TEST_TETHERED"
@@ -81,11 +86,14 @@ func Get(t testing.TB) *Server {
 }
 
 func (s *Server) start() error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
+	program := os.Getenv(serverBinary)
+	if program == "" {
+		var err error
+		if program, err = os.Executable(); err != nil {
+			return err
+		}
 	}
-	s.cmd = exec.Command(self, "dev", "--state-dir", s.dir, "--task-queue", "shared")
+	s.cmd = exec.Command(program, "dev", "--state-dir", s.dir, "--task-queue", "shared")
 	s.cmd.Env = []string{Program + "=starter", tethered + "=1", "PATH=" + os.Getenv("PATH"), "HOME=" + s.dir}
 	if _, err := s.cmd.StdinPipe(); err != nil {
 		return err
