@@ -20,11 +20,11 @@ GOLANGCI_LINT := $(TOOLS)/golangci-lint
 WORKFLOWCHECK := $(TOOLS)/workflowcheck
 
 # Packages that the race detector leaves out, as a regular expression over import paths. The conformance suite goes the same
-# ways as package tests, with a Temporal server that the detector slows down tenfold. Empty: none.
+# ways as package tests. Empty: none.
 RACE_SKIP ?= /tests/conformance$$
-# Tests that it leaves out: with a server that slow, what they wait for takes longer than they wait; and those about memory, of
+# Tests that it leaves out: programs that it slows down tenfold take longer than those wait or may take; and those about memory, of
 # which the detector takes many times what a program needs.
-RACE_SKIP_TESTS ?= ^(TestHerd.*|TestKilledFanOut|TestKilledPrediction.*|TestKilledWorkerOfIsolatedStep|TestLimitContinuesAsNew|TestOutage|TestPredictionsOutliveAnOutage|TestWorkersShareA.*|TestProbeOfAWorkerThatIsGone|TestIsolatedStepsOverMemory|TestFailures|TestIdempotencyOnS3|TestMemory)$$
+RACE_SKIP_TESTS ?= ^(TestHerd.*|TestKilledFanOut|TestKilledPrediction.*|TestOutage|TestPredictionsOutliveAnOutage|TestWorkersShareA.*|TestIsolatedStepsOverMemory|TestFailures|TestMemory)$$
 # How long each fuzz target runs.
 FUZZTIME ?= 5s
 

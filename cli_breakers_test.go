@@ -34,7 +34,7 @@ func breakerFixture() []Dependency {
 		{WorkflowID: "stepwell/dependency/store", View: guard.View{
 			Key: "dependency/store", State: guard.Closed, Budget: guard.Counts{Firsts: 9}, Settings: budget, Workers: workers[:1],
 		}},
-		{WorkflowID: "stepwell/dependency/gone", View: guard.View{Key: "dependency/gone"}, Err: errors.New(`dependency "gone": no worker answered within 5s (start one)`)},
+		{WorkflowID: "stepwell/dependency/gone", View: guard.View{Key: "dependency/gone"}, Err: errors.New(`dependency "gone": no worker answered within 20s (start one)`)},
 	}
 }
 
@@ -52,7 +52,7 @@ func TestBreakers(t *testing.T) {
 	t.Parallel()
 	list := breakersOf(t, false, func(c *command) error { return c.printBreakers(breakerFixture()) })
 	golden(t, "breakers", list.out)
-	require.Equal(t, "warning: dependency \"gone\": no worker answered within 5s (start one)\n", list.err)
+	require.Equal(t, "warning: dependency \"gone\": no worker answered within 20s (start one)\n", list.err)
 	none := breakersOf(t, false, func(c *command) error { return c.printBreakers(nil) })
 	require.Empty(t, none.out)
 	require.Contains(t, none.err, "no dependency was called within the last ten minutes")

@@ -34,8 +34,9 @@ func (d Dependency) Name() string {
 	return name
 }
 
-// dependencyPatience is how long to wait for what a workflow answers.
-const dependencyPatience = 5 * time.Second
+// dependencyPatience is how long to wait for what a workflow answers: a worker may have to read its history first, after one that kept
+// it was killed or replaced.
+const dependencyPatience = 20 * time.Second
 
 // Dependencies lists the dependencies that were called lately, in the order of their names, and with runs the budgets of runs,
 // too. It asks Temporal's visibility, which knows a new one after a second or so, and each workflow for its state.

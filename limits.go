@@ -1,6 +1,8 @@
 package stepwell
 
 import (
+	"time"
+
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/worker"
 
@@ -23,7 +25,10 @@ func withLimits(w worker.Worker, c client.Client, identity string, g *guard.Regi
 		// Two are the least that the SDK takes: one for workflows that are in the cache, one for the others.
 		MaxConcurrentWorkflowTaskPollers: 2,
 		MaxConcurrentActivityTaskPollers: 1,
-		DisableRegistrationAliasing:      true,
+		// What a killed worker kept in its cache stalls everybody's calls that long. The default, 5s, is longer than people and calls
+		// wait; the histories are short, so that another worker reads one again in no time.
+		StickyScheduleToStartTimeout: time.Second,
+		DisableRegistrationAliasing:  true,
 	})
 	workflows.RegisterLimit(limits)
 	workflows.RegisterDependency(limits)

@@ -199,7 +199,10 @@ func TestTenKills(t *testing.T) {
 		all, err := step.Task.Attempts(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, records.Completed, all[len(all)-1].Outcome)
-		require.Len(t, all, j.count("start:"+step.Name+":"), "attempts of %s", step.Name)
+		// A worker may be killed after it took an attempt, and before the step has written a line.
+		begun := j.count("start:" + step.Name + ":")
+		require.Positive(t, begun, step.Name)
+		require.LessOrEqual(t, begun, len(all), "attempts of %s", step.Name)
 		lost += len(all) - 1
 	}
 	require.LessOrEqual(t, lost, kills)
