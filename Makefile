@@ -39,8 +39,8 @@ test: ## run every test, as the README says
 .PHONY: test/race
 test/race: ## run the tests under the race detector (needs a C compiler)
 	@packages=$$($(GO) list ./... | { if [ -n '$(RACE_SKIP)' ]; then grep -Ev '$(RACE_SKIP)'; else cat; fi; }); \
-	server=$$(mktemp -d) && trap 'rm -rf "$$server"' EXIT && $(GO) test -c -o "$$server/conformance.test" ./tests/conformance && \
-	STEPWELL_TEST_SERVER="$$server/conformance.test" \
+	server=$$(mktemp -d) && trap 'rm -rf "$$server"' EXIT && $(GO) test -c -o "$$server/telemetry.test" ./tests/telemetry && \
+	STEPWELL_TEST_SERVER="$$server/telemetry.test" \
 	CGO_ENABLED=1 $(GO) test -race -timeout 30m -skip '$(RACE_SKIP_TESTS)' $$packages
 
 .PHONY: test/fuzz

@@ -7,12 +7,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/worker"
 
 	"github.com/stepwell-flows/stepwell/activities"
 	"github.com/stepwell-flows/stepwell/guard"
 	"github.com/stepwell-flows/stepwell/policies"
-	"github.com/stepwell-flows/stepwell/workflows"
 )
 
 func (c *command) breakersCmd() *cobra.Command {
@@ -95,10 +93,7 @@ func (c *command) existing(ctx context.Context) (_ *Client, done func(), _ error
 	done = func() { c.ending.Store(true); t.Close(); stop() }
 	s := NewClient(t, nil, ClientOptions{Namespace: o.Namespace})
 	if polled, err := s.Polled(ctx, activities.LimitQueue); err == nil && !polled {
-		w := worker.New(t, activities.LimitQueue, worker.Options{DisableRegistrationAliasing: true})
-		workflows.RegisterLimit(w)
-		workflows.RegisterDependency(w)
-		activities.RegisterLimit(w)
+		w := limitsOnly(t, workerIdentity())
 		if err := w.Start(); err != nil {
 			done()
 			return nil, nil, &unusableError{fmt.Errorf("start a worker for dependencies: %w", err)}

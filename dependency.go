@@ -63,6 +63,8 @@ func (c *Client) Dependencies(ctx context.Context, runs bool) ([]Dependency, err
 	}
 	slices.SortFunc(all, func(a, b Dependency) int { return cmp.Compare(a.Key, b.Key) })
 	all = slices.CompactFunc(all, func(a, b Dependency) bool { return a.Key == b.Key })
+	ctx, cancel := context.WithTimeout(ctx, dependencyPatience) // for all together
+	defer cancel()
 	var g errgroup.Group
 	g.SetLimit(8)
 	for i := range all {
@@ -79,6 +81,8 @@ func (c *Client) Dependencies(ctx context.Context, runs bool) ([]Dependency, err
 func (c *Client) Dependency(ctx context.Context, name string) (Dependency, error) {
 	key := dependencyKey(name)
 	d := Dependency{WorkflowID: activities.DependencyID(key)}
+	ctx, cancel := context.WithTimeout(ctx, dependencyPatience)
+	defer cancel()
 	var err error
 	d.View, err = c.dependencyView(ctx, key)
 	return d, err
@@ -92,8 +96,6 @@ func dependencyKey(name string) string {
 }
 
 func (c *Client) dependencyView(ctx context.Context, key string) (guard.View, error) {
-	ctx, cancel := context.WithTimeout(ctx, dependencyPatience)
-	defer cancel()
 	id := activities.DependencyID(key)
 	none := guard.View{Key: key}
 	d, err := c.temporal.DescribeWorkflowExecution(ctx, id, "")

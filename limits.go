@@ -20,7 +20,12 @@ type limitWorker struct {
 }
 
 func withLimits(w worker.Worker, c client.Client, identity string, g *guard.Registry) worker.Worker {
-	limits := worker.New(c, activities.LimitQueue, worker.Options{
+	return limitWorker{w, limitsOnly(c, identity), g}
+}
+
+// limitsOnly is a worker for the limits and dependencies of the whole cluster, and for nothing else.
+func limitsOnly(c client.Client, identity string) worker.Worker {
+	w := worker.New(c, activities.LimitQueue, worker.Options{
 		Identity: identity,
 		// Two are the least that the SDK takes: one for workflows that are in the cache, one for the others.
 		MaxConcurrentWorkflowTaskPollers: 2,
@@ -30,10 +35,10 @@ func withLimits(w worker.Worker, c client.Client, identity string, g *guard.Regi
 		StickyScheduleToStartTimeout: time.Second,
 		DisableRegistrationAliasing:  true,
 	})
-	workflows.RegisterLimit(limits)
-	workflows.RegisterDependency(limits)
-	activities.RegisterLimit(limits)
-	return limitWorker{w, limits, g}
+	workflows.RegisterLimit(w)
+	workflows.RegisterDependency(w)
+	activities.RegisterLimit(w)
+	return w
 }
 
 // Start starts both, or neither.

@@ -29,10 +29,31 @@ func Preview(e Entry, content []byte, limit int) string {
 	return fit(typeAndSize(e), limit)
 }
 
-// Opaque says that no preview shows anything of the content of e, only its type and size.
-func Opaque(e Entry) bool {
+// Hidden says that the content of e, which is inline, has something in it of which no preview shows more than type and size: bytes,
+// within other values, too.
+func Hidden(e Entry) bool {
 	_, opaque := previewed(e, e.Inline, len(e.Inline))
-	return e.Codec == fileCodec || opaque
+	if opaque || e.Codec == fileCodec {
+		return true
+	}
+	v, err := decodeAny(e, e.Inline)
+	return err != nil || hasBytes(v)
+}
+
+func hasBytes(v any) bool {
+	switch v := v.(type) {
+	case []byte:
+		return true
+	case []any:
+		return slices.ContainsFunc(v, hasBytes)
+	case map[string]any:
+		for _, one := range v {
+			if hasBytes(one) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // maxPreviewBytes is the largest content that a preview decodes, so that it costs no more than it shows.

@@ -159,8 +159,8 @@ func (p *Process) Wait() Exit {
 const drain = 2 * time.Second
 
 func (p *Process) wait() {
-	defer p.ended.Store(true)
 	state, err := p.reap()
+	p.ended.Store(true) // before what it left behind is looked for, which takes a while
 	peak, over := p.watch.stop()
 	if !p.alone.Load() {
 		killMarked(p.marker)

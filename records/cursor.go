@@ -86,3 +86,27 @@ func (c *Cursor) Start() *Cursor {
 func (c *Cursor) End(at *Cursor) {
 	*c = Cursor{Next: c.Next, Last: at.Last, Ahead: at.Ahead, Bind: at.Bind, Kept: at.Kept, Caught: at.Caught}
 }
+
+// maxCursorKept is how much of the items under way goes with a workflow that continues as new, in bytes of JSON. Its input may have 2 MiB.
+const maxCursorKept = 256 << 10
+
+// Trim forgets what is kept of items beyond what the input of a workflow has room for. Joins read the records of those.
+func (c *Cursor) Trim() {
+	left := maxCursorKept
+	c.trim(&left)
+}
+
+func (c *Cursor) trim(left *int) {
+	if c == nil {
+		return
+	}
+	if k := c.Kept; k.Wanted() && len(k.Set)+len(k.Gone) > 0 {
+		if *left -= k.bytes(); *left < 0 {
+			c.Kept = &Kept{TooMuch: true}
+		}
+	}
+	c.Inside.trim(left)
+	for _, part := range c.Parts {
+		part.trim(left)
+	}
+}

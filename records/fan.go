@@ -103,12 +103,11 @@ type Item struct {
 	Ref     *Ref              `json:"ref,omitempty"`
 	Failure *policies.Failure `json:"failure,omitempty"`
 
-	// Kept is what the item's tasks set on its way from the workflow to the shard's document, which has Set and Gone.
+	// Kept is what the item's tasks set, if that is little: then a join need not read the item's record. Nil in a batch.
 	Kept *Kept `json:"kept,omitempty"`
-	// Set is what the item's tasks set: of an item in a batch, and of another one if it is little. Then a join need not read its record.
-	Set map[string]artifacts.Entry `json:"set,omitempty"`
-	// Gone names artifacts that the item emptied.
-	Gone []string `json:"gone,omitempty"`
+	// Set is what the tasks of an item in a batch set, Gone names the artifacts that they emptied.
+	Set  map[string]artifacts.Entry `json:"set,omitempty"`
+	Gone []string                   `json:"gone,omitempty"`
 
 	// Step, Attempt, Started and Took are of the last task of an item in a batch.
 	Step    string        `json:"step,omitempty"`
@@ -205,11 +204,6 @@ func decodeShard(s *artifacts.Store, key string, b []byte, whole bool) (Shard, e
 
 // PutShard writes a shard's document, in place of the one that may be there: a shard that runs again knows more.
 func PutShard(ctx context.Context, s *artifacts.Store, d Shard) error {
-	for k := range d.Items {
-		i := &d.Items[k]
-		i.Set, i.Gone, _ = i.Changes()
-		i.Kept = nil
-	}
 	b, err := encodeShard(d)
 	if err != nil {
 		return fmt.Errorf("encode shard %d of foreach %q: %w", d.First, d.Foreach, err)

@@ -18,14 +18,30 @@ const (
 
 // Kept is what the tasks of an item set since the split. The workflow keeps it while it is little, so that the join of
 // thousands of items reads it from the documents of their shards instead of a record for each. Only references travel through Temporal,
-// and previews for people: what is kept of an artifact is no larger than a preview, and nothing that previews hide. The methods of a nil *Kept, which keeps nothing, may be
-// called.
+// and previews for people: what is kept of an artifact is no larger than a preview, and has nothing in it that previews hide. The
+// methods of a nil *Kept, which keeps nothing, may be called.
 type Kept struct {
 	Set  []KeptEntry `json:"set,omitempty"`
 	Gone []string    `json:"gone,omitempty"` // what was emptied
-	// Bytes is how much that is, TooMuch that it was more than [MaxKept].
-	Bytes   int  `json:"bytes,omitempty"`
+	// TooMuch says that it was more than [MaxKept].
 	TooMuch bool `json:"too_much,omitempty"`
+}
+
+// bytes is how much JSON it is, more than may be kept if it is none.
+func (k *Kept) bytes() int {
+	b, err := json.Marshal(k)
+	if err != nil {
+		return MaxKept + 1
+	}
+	return len(b)
+}
+
+// bounded is k, or that it is too much.
+func (k *Kept) bounded() *Kept {
+	if k.bytes() > MaxKept {
+		return &Kept{TooMuch: true}
+	}
+	return k
 }
 
 // KeptEntry is an [artifacts.Entry] without what follows from the rest: of content that is inline its digest and size, and By if the
@@ -52,7 +68,7 @@ func KeptOf(t Task) *Kept {
 			k.Gone = append(k.Gone, name)
 			continue
 		}
-		if len(e.Inline) > MaxPreview || len(e.Inline) > 0 && artifacts.Opaque(e) {
+		if len(e.Inline) > MaxPreview || len(e.Inline) > 0 && artifacts.Hidden(e) {
 			return &Kept{TooMuch: true}
 		}
 		small := KeptEntry{Artifact: name, Codec: e.Codec, Type: e.Type, Inline: e.Inline, By: e.By, Name: e.Name}
@@ -64,11 +80,7 @@ func KeptOf(t Task) *Kept {
 		}
 		k.Set = append(k.Set, small)
 	}
-	b, err := json.Marshal(k)
-	if k.Bytes = len(b); err != nil || k.Bytes > MaxKept {
-		return &Kept{TooMuch: true}
-	}
-	return k
+	return k.bounded()
 }
 
 // setBy is what an entry says of the task that set it.
@@ -88,14 +100,13 @@ func (k *Kept) Then(next *Kept, last *Ref) *Kept {
 	if len(k.Set) == 0 && len(k.Gone) == 0 {
 		return next
 	}
-	out := &Kept{Bytes: k.Bytes + next.Bytes}
+	out := &Kept{}
 	for _, e := range k.Set {
 		if next.has(e.Artifact) {
 			continue
 		}
 		if e.By == "" {
 			e.By = setBy(*last)
-			out.Bytes += len(e.By)
 		}
 		out.Set = append(out.Set, e)
 	}
@@ -105,10 +116,7 @@ func (k *Kept) Then(next *Kept, last *Ref) *Kept {
 		}
 	}
 	out.Set, out.Gone = append(out.Set, next.Set...), append(out.Gone, next.Gone...)
-	if out.Bytes > MaxKept {
-		return &Kept{TooMuch: true}
-	}
-	return out
+	return out.bounded()
 }
 
 // has says that something is known of an artifact.
@@ -119,7 +127,7 @@ func (k *Kept) has(name string) bool {
 // Changes are what an item set and what it emptied, ok if that is known without its record.
 func (i Item) Changes() (set map[string]artifacts.Entry, gone []string, ok bool) {
 	if !i.Kept.Wanted() {
-		return i.Set, i.Gone, i.Ref == nil || len(i.Set) > 0
+		return i.Set, i.Gone, i.Ref == nil
 	}
 	set = make(map[string]artifacts.Entry, len(i.Kept.Set))
 	for _, small := range i.Kept.Set {

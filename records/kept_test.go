@@ -101,6 +101,14 @@ func TestKeptIsLittle(t *testing.T) {
 	e.Codec = "bytes"
 	hidden.Artifacts["field0"] = e
 	require.False(t, records.KeptOf(hidden).Wanted(), "previews do not show bytes")
+	hidden = rec("\xa1\x61k\x42\x01\x02") // a map of a name to bytes
+	e = hidden.Artifacts["field0"]
+	e.Codec = "cbor"
+	hidden.Artifacts["field0"] = e
+	require.False(t, records.KeptOf(hidden).Wanted(), "nor bytes within")
+	e.Inline = []byte("\xa1\x61k\x01")
+	hidden.Artifacts["field0"] = e
+	require.True(t, records.KeptOf(hidden).Wanted(), "a number")
 	blob := rec("1")
 	blob.Artifacts["field0"] = artifacts.Entry{Digest: artifacts.Sum(nil), Size: 1 << 30, Codec: "file", Type: "artifacts.File"}
 	require.True(t, records.KeptOf(blob).Wanted(), "a reference")
@@ -111,5 +119,44 @@ func TestKeptIsLittle(t *testing.T) {
 	require.Equal(t, &records.Kept{TooMuch: true}, k, "no part of it travels along")
 	require.Equal(t, k, k.Then(records.KeptOf(small), last), "it stays so")
 	require.False(t, (&records.Kept{}).Then(nil, nil).Wanted(), "a worker of an earlier version does not tell")
+	again := &records.Kept{}
+	for range 100 {
+		again = again.Then(records.KeptOf(small), last)
+	}
+	require.Equal(t, records.KeptOf(small), again, "what was set before does not count")
 	require.Nil(t, (*records.Kept)(nil).Then(records.KeptOf(small), last), "outside of a foreach")
+}
+
+// What goes with a workflow that continues as new is bounded, whatever its items set.
+func TestTrim(t *testing.T) {
+	t.Parallel()
+	k := records.KeptOf(records.Task{Changed: []string{"a"}, Artifacts: map[string]artifacts.Entry{"a": inline(strings.Repeat("x", 80), "")}})
+	all := func(n int) *records.Cursor {
+		c := &records.Cursor{Inside: &records.Cursor{Kept: k}}
+		for range n {
+			c.Parts = append(c.Parts, &records.Cursor{Kept: k, Inside: &records.Cursor{Kept: k}}, &records.Cursor{Kept: &records.Kept{}})
+		}
+		return c
+	}
+	few, many := all(100), all(5000)
+	few.Trim()
+	require.Equal(t, all(100), few)
+	many.Trim()
+	wanted, forgotten := 0, 0
+	for i := 0; i < len(many.Parts); i += 2 {
+		if many.Parts[i].Kept.Wanted() {
+			wanted++
+		} else {
+			require.Equal(t, &records.Kept{TooMuch: true}, many.Parts[i].Kept)
+			forgotten++
+		}
+		require.Equal(t, &records.Kept{}, many.Parts[i+1].Kept, "an item that has set nothing may still be kept")
+	}
+	require.Positive(t, wanted)
+	require.Positive(t, forgotten)
+	b, err := json.Marshal(many)
+	require.NoError(t, err)
+	empty, err := json.Marshal(all(0))
+	require.NoError(t, err)
+	require.Less(t, len(b), 256<<10+100*5000+len(empty))
 }

@@ -386,7 +386,10 @@ func items(parts []*records.Cursor, first int) []records.Item {
 		out[i] = records.Item{Index: first + i, Outcome: p.Outcome}
 		switch p.Outcome {
 		case records.Completed, records.Caught:
-			out[i].Ref, out[i].Kept = p.Last, p.Kept
+			out[i].Ref = p.Last
+			if p.Kept.Wanted() {
+				out[i].Kept = p.Kept
+			}
 		case records.Failed:
 			out[i].Failure = p.Failure
 		case records.Lost, records.Cancelled, records.Skipped, records.Deferred: // no part ends like that

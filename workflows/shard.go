@@ -109,6 +109,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	}
 	if errors.Is(err, errStopped) && r.draining && !scope.stopped() {
 		in.Start, in.Look, in.Rungs, in.Gates = at, false, r.rungs, r.handOn()
+		at.Trim()
 		if err := r.leaveMarks(ctx); err != nil {
 			return ShardOutput{}, err
 		}

@@ -129,6 +129,7 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 	if errors.Is(err, errStopped) && r.draining {
 		in.Run, in.Prepared, in.Params, in.Start, in.Rungs, in.Gates = r.id, true, nil, at, r.rungs, r.handOn()
 		in.FailedSteps = r.failedSteps
+		at.Trim()
 		if err := r.leaveMarks(ctx); err != nil {
 			return Output{}, err
 		}
