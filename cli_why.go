@@ -375,7 +375,7 @@ func (c *command) next(t target, doc *whyDocument) {
 
 // ofCode says that the code of the step is where to look first.
 func ofCode(f *policies.Failure) bool {
-	return f != nil && slices.Contains([]policies.Class{policies.Bug, policies.Unknown, policies.Invalid}, f.Class)
+	return f != nil && slices.Contains([]policies.Class{policies.Bug, policies.Unknown, policies.Invalid, policies.Permanent}, f.Class)
 }
 
 // verdicts are what a person may say about a paused task.
