@@ -7,11 +7,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -51,6 +53,22 @@ func TestChildLeavesItsConnection(t *testing.T) {
 		t.Fatal("the survivor keeps the connection")
 	}
 	require.Equal(t, 7, c.Wait().Code)
+}
+
+// While a process becomes another program its environment cannot be read. What does so all the time is found nonetheless.
+func TestWaitEndsWhatBecomesAnotherProgram(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		dir := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "script"), []byte("echo >there; exec sh ./script"), 0o644))
+		p := sh(t, Command{Dir: dir}, `setsid sh ./script >/dev/null & echo $!; while ! test -s there; do sleep 0.01; done`)
+		require.Zero(t, p.Wait().Code)
+		pid, err := strconv.Atoi(strings.Join(lines(p.Stdout), ""))
+		require.NoError(t, err)
+		if !assert.Eventually(t, func() bool { _, alive := birth(pid); return !alive }, time.Second, time.Millisecond) {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
 
 // A program is found from a working directory that is relative to this process's, and so can be started there.

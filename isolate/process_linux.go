@@ -180,19 +180,43 @@ func pids() []int {
 	return all
 }
 
-// markerOf reads the marker of a process, "" if it has none or belongs to somebody else.
-func markerOf(pid int) string {
-	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
-	if err != nil || len(b) == 0 {
-		return ""
+// markerOf reads the marker of a process, "" if it has none or belongs to somebody else. Sure is false while the process becomes
+// another program: for that time nobody can read its environment. It is read into the buffer in one go, for the same reason.
+func markerOf(pid int, buf *[]byte) (marker string, sure bool) {
+	f, err := os.Open("/proc/" + strconv.Itoa(pid) + "/environ")
+	if err != nil {
+		return "", true
+	}
+	defer f.Close()
+	n, _ := f.ReadAt(*buf, 0)
+	for ; n == len(*buf); n, _ = f.ReadAt(*buf, 0) {
+		*buf = make([]byte, 2*n)
+	}
+	if n == 0 {
+		return "", !becoming(pid)
 	}
 	prefix := []byte(Marker + "=")
-	for setting := range bytes.SplitSeq(b, []byte{0}) {
+	for setting := range bytes.SplitSeq((*buf)[:n], []byte{0}) {
 		if v, ok := bytes.CutPrefix(setting, prefix); ok {
-			return string(v)
+			return string(v), true
 		}
 	}
-	return ""
+	return "", true
+}
+
+// becoming says that a process whose environment was empty may have one in a moment. A process that has none has a place for it, and
+// a zombie or a thread of the kernel has no memory.
+func becoming(pid int) bool {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return false
+	}
+	const memory, start, end = 23 - 3, 50 - 3, 51 - 3 // see proc_pid_stat(5)
+	fields := statFields(b)
+	if len(fields) <= end || fields[memory] == "0" {
+		return false
+	}
+	return fields[end] == "0" || fields[start] != fields[end]
 }
 
 // killMarked kills everything that has a marker. What starts new processes meanwhile is met in a later round.
@@ -201,19 +225,22 @@ func killMarked(marker string) { killAll(func(m string) bool { return m == marke
 func sweepProcesses() { killAll(gone) }
 
 func killAll(match func(marker string) bool) {
-	me := os.Getpid()
+	me, buf := os.Getpid(), make([]byte, 32<<10)
 	for round := range 50 {
-		found := false
+		again := false
 		for _, pid := range pids() {
 			if pid == me {
 				continue
 			}
-			if m := markerOf(pid); m != "" && match(m) {
-				found = true
+			marker, sure := markerOf(pid, &buf)
+			if !sure {
+				again = true
+			} else if marker != "" && match(marker) {
+				again = true
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
-		if !found {
+		if !again {
 			return
 		}
 		time.Sleep(time.Duration(round+1) * time.Millisecond)
