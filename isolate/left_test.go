@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -65,9 +64,12 @@ func TestWaitEndsWhatBecomesAnotherProgram(t *testing.T) {
 		require.Zero(t, p.Wait().Code)
 		pid, err := strconv.Atoi(strings.Join(lines(p.Stdout), ""))
 		require.NoError(t, err)
-		if !assert.Eventually(t, func() bool { _, alive := birth(pid); return !alive }, time.Second, time.Millisecond) {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-		}
+		t.Cleanup(func() {
+			if t.Failed() {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		})
+		require.Eventually(t, func() bool { _, alive := birth(pid); return !alive }, time.Second, time.Millisecond)
 	}
 }
 

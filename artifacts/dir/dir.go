@@ -1,7 +1,7 @@
 // Package dir keeps artifacts in a directory: one file per object, named as its key.
 //
-// A write goes to a temporary file that is then renamed or linked to its name, so a reader never sees a part of an object and
-// killing the process leaves the store whole. Writes are not flushed to the disk: after a power failure a recent object may be
+// A write goes to a temporary file, without a name where the system can do that, which then gets the object's name. So a reader never
+// sees a part of an object, and killing the process leaves the store whole. Writes are not flushed to the disk: after a power failure a recent object may be
 // missing or damaged, which the store notices by its digest.
 package dir
 
@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/stepwell-flows/stepwell/artifacts/driver"
@@ -27,6 +28,8 @@ const tmp = ".tmp"
 // Driver is a driver.Driver over a directory. It is safe for concurrent use, by several processes too. Make one with New.
 type Driver struct {
 	root string
+	// named says that temporary files need names here.
+	named atomic.Bool
 }
 
 // New returns a driver that keeps its objects under root, which is created when the first object is written.
@@ -53,19 +56,81 @@ func (d *Driver) Put(ctx context.Context, key string, body driver.Body, o driver
 	}
 	path := d.path(key)
 	if o.IfAbsent {
-		// Saves writing what link would refuse; link decides.
-		if _, err := os.Lstat(path); err == nil {
-			return wrap("put", key, fs.ErrExist)
+		if size := body.Size(); size < 0 || size > lookFirst {
+			if _, err := os.Lstat(path); err == nil {
+				return wrap("put", key, fs.ErrExist)
+			}
+		}
+		err := d.putUnnamed(ctx, path, body)
+		if !errors.Is(err, errNamed) {
+			return wrapPut(key, err)
 		}
 	}
 	written, err := d.write(ctx, body)
 	if err != nil {
-		return wrap("put", key, err)
+		return wrapPut(key, err)
 	}
-	if err := d.publish(written, path, o.IfAbsent); err != nil {
-		return wrap("put", key, err)
+	return wrapPut(key, d.publish(written, path, o.IfAbsent))
+}
+
+// lookFirst is from how many bytes on it is worth looking for an object before it is written. That it is there is for link to decide.
+const lookFirst = 64 << 10
+
+// errNamed says that an object was not written because its temporary file needs a name.
+var errNamed = errors.New("needs a name")
+
+// putUnnamed creates an object by way of a file without a name, of which nothing is left when the process is killed. There are two
+// directory entries less to write than with a name.
+func (d *Driver) putUnnamed(ctx context.Context, path string, body driver.Body) error {
+	if d.named.Load() {
+		return errNamed
 	}
-	return nil
+	f, err := createUnnamed(d.root)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(d.root, 0o777); err != nil {
+			return err
+		}
+		f, err = createUnnamed(d.root)
+	}
+	switch {
+	case err == nil:
+	case passing(err):
+		return err
+	default:
+		d.named.Store(true)
+		return errNamed
+	}
+	defer f.Close()
+	if err := fill(ctx, f, body); err != nil {
+		return err
+	}
+	err = nameFile(f, path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+			return err
+		}
+		err = nameFile(f, path)
+	}
+	if err == nil || errors.Is(err, fs.ErrExist) || passing(err) {
+		return err
+	}
+	d.named.Store(errors.Is(err, fs.ErrNotExist)) // there is no /proc
+	return errNamed                               // what else is wrong shows with a name, too
+}
+
+// fill copies body into a file.
+func fill(ctx context.Context, f *os.File, body driver.Body) error {
+	if b, ok := body.Data(); ok {
+		_, err := f.Write(b)
+		return err
+	}
+	r, err := body.Open()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(f, reader{ctx, r})
+	return err
 }
 
 // write copies body into a new temporary file and returns its path.
@@ -88,17 +153,7 @@ func (d *Driver) write(ctx context.Context, body driver.Body) (path string, err 
 			os.Remove(f.Name())
 		}
 	}()
-	if b, ok := body.Data(); ok {
-		_, err := f.Write(b)
-		return f.Name(), err
-	}
-	r, err := body.Open()
-	if err != nil {
-		return "", err
-	}
-	defer r.Close()
-	_, err = io.Copy(f, reader{ctx, r})
-	return f.Name(), err
+	return f.Name(), fill(ctx, f, body)
 }
 
 func (d *Driver) create() (*os.File, error) {
@@ -226,6 +281,13 @@ func begin(ctx context.Context, key string) error {
 // absent says that no file can be there. A key below another object (ENOTDIR) has none either.
 func absent(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
+func wrapPut(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return wrap("put", key, err)
 }
 
 func wrap(op, key string, err error) error {
