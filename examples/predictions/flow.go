@@ -8,6 +8,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"net"
+	"net/url"
 	"sync"
 	"time"
 
@@ -69,7 +71,7 @@ func (s *State) how() string {
 
 var builtIn = sync.OnceValues(flightdelay.BuiltIn)
 
-func check(_ context.Context, s *State) error {
+func check(ctx context.Context, s *State) error {
 	f, err := builtIn()
 	switch {
 	case err != nil:
@@ -79,8 +81,32 @@ func check(_ context.Context, s *State) error {
 	case s.Batch < 0:
 		return flow.Fail("parameter batch is %d (use 0 or more)", s.Batch)
 	}
-	_, err = client(s.Server, "/predict")
-	return err
+	if _, err := client(s.Server, "/predict"); err != nil {
+		return err
+	}
+	if !listens(ctx, s.Server) { // no failure: all calls wait for it
+		flow.Log(ctx).Warn("no model server there yet (start one: go run ./examples/modelserver)", "server", s.Server)
+	}
+	return nil
+}
+
+// listens says that something answers at the address of a server.
+func listens(ctx context.Context, server string) bool {
+	at, err := url.Parse(server)
+	if err != nil {
+		return false
+	}
+	port := at.Port()
+	if port == "" {
+		port = at.Scheme // net knows http and https
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", net.JoinHostPort(at.Hostname(), port))
+	if err != nil {
+		return false
+	}
+	return c.Close() == nil
 }
 
 // flightsOf are flights of the data, without what is known only later.
