@@ -1,8 +1,8 @@
 // Package dir keeps artifacts in a directory: one file per object, named as its key.
 //
 // A write goes to a temporary file, without a name where the system can do that, which then gets the object's name. So a reader never
-// sees a part of an object, and killing the process leaves the store whole. Writes are not flushed to the disk: after a power failure a recent object may be
-// missing or damaged, which the store notices by its digest.
+// sees a part of an object, and killing the process leaves the store whole. Writes are not flushed to the disk: after a power failure
+// a recent object may be missing or damaged, which the store notices by its digest.
 package dir
 
 import (
@@ -111,7 +111,13 @@ func (d *Driver) putUnnamed(ctx context.Context, path string, body driver.Body) 
 		}
 		err = nameFile(f, path)
 	}
-	if err == nil || errors.Is(err, fs.ErrExist) || passing(err) {
+	if err == nil {
+		if err = f.Close(); err != nil { // some file systems write only now
+			os.Remove(path)
+		}
+		return err
+	}
+	if errors.Is(err, fs.ErrExist) || passing(err) {
 		return err
 	}
 	d.named.Store(errors.Is(err, fs.ErrNotExist)) // there is no /proc

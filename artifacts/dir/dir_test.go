@@ -166,6 +166,8 @@ func TestFailedPutLeavesNoTemporaryFile(t *testing.T) {
 		return io.NopCloser(io.MultiReader(strings.NewReader("half"), failing{})), nil
 	})
 	require.ErrorIs(t, d.Put(t.Context(), "k", broken, driver.PutOptions{}), errBroken)
+	require.ErrorIs(t, d.Put(t.Context(), "k", broken, ifAbsent), errBroken)
+	require.NoFileExists(t, filepath.Join(root, "k"))
 	require.ErrorIs(t, d.Put(t.Context(), "file", driver.Bytes(nil), ifAbsent), driver.ErrExists)
 	require.Error(t, d.Put(t.Context(), "file/below", driver.Bytes(nil), driver.PutOptions{}), "a file is no folder")
 	left, _ := filepath.Glob(filepath.Join(root, ".tmp", "*"))
