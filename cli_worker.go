@@ -71,7 +71,7 @@ func (c *command) work(ctx context.Context, o WorkerOptions) error {
 		return err
 	}
 	defer s.close()
-	o.Log, o.Classify, o.Redact, o.Meter = c.stepLog(), c.app.Classify, c.app.Redact, c.observing.meter
+	o.Log, o.Classify, o.Redact, o.Meter, o.Embedded = c.stepLog(), c.app.Classify, c.app.Redact, c.observing.meter, s.dev != nil
 	w, err := NewWorker(s.temporal, s.store, o, c.app.Flows...)
 	if err != nil {
 		return err
@@ -94,7 +94,10 @@ func (c *command) work(ctx context.Context, o WorkerOptions) error {
 
 // startWorker runs a worker for all flows in this process.
 func (c *command) startWorker(s *session, taskQueue string, log slog.Handler) (stop func(), _ error) {
-	w, err := NewWorker(s.temporal, s.store, WorkerOptions{TaskQueue: taskQueue, Drain: 2 * time.Second, Log: log, Classify: c.app.Classify, Redact: c.app.Redact, Meter: c.observing.meter}, c.app.Flows...)
+	w, err := NewWorker(s.temporal, s.store, WorkerOptions{
+		TaskQueue: taskQueue, Embedded: s.dev != nil, Drain: 2 * time.Second,
+		Log: log, Classify: c.app.Classify, Redact: c.app.Redact, Meter: c.observing.meter,
+	}, c.app.Flows...)
 	if err != nil {
 		return nil, err
 	}

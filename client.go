@@ -58,8 +58,9 @@ type ClientOptions struct {
 	// Heartbeat is the heartbeat timeout of steps that set none: how soon a lost worker is noticed. Defaults to 30 s for
 	// steps. Set, it is the timeout of workflow tasks as well, which is 10 s otherwise.
 	Heartbeat time.Duration
-	// Slots is how many steps the workers of the task queue run at the same time in all, if that is known and not many: a
-	// foreach then has about twice that under way at any time, which costs the server least. Defaults to not known.
+	// Slots is how many steps the workers of the task queue run at the same time at least, if that is known and not many: a
+	// foreach then has so many under way at first, and more as long as they do not wait for a worker, which costs the server
+	// least. Defaults to not known.
 	Slots int
 	// User is recorded with each run. Defaults to the operating system's name of the user.
 	User string
@@ -199,7 +200,8 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *records.Curso
 	}
 	limits := workflows.Limits{}
 	if c.options.Slots > 0 {
-		limits.Shards, limits.Window, limits.Follow = 1, 2*c.options.Slots, true
+		// One slot is held by the poll for what is not handed over directly.
+		limits.Shards, limits.Slots, limits.Window, limits.Follow = 1, max(1, c.options.Slots-1), 2*c.options.Slots, true
 	}
 	limits = limits.WithDefaults() // which may be others by the time that the run is replayed
 	in.Limits = &limits

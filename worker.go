@@ -29,6 +29,9 @@ type WorkerOptions struct {
 	// MaxConcurrent is how many steps run at once. Defaults to four times the number of processors,
 	// at least 16: right for steps that wait for services. Set it to the number of processors for steps that compute.
 	MaxConcurrent int
+	// Embedded says that the server is the embedded one, near and seldom with other workers: one poll for steps is open at a time, and
+	// the slots that no poll holds are for steps that workflows in this process hand over directly, which costs half as much.
+	Embedded bool
 	// Drain is how long running steps may go on after Stop. Defaults to 25 s; then they are
 	// cancelled and run elsewhere, without using up an attempt.
 	Drain time.Duration
@@ -71,14 +74,17 @@ func NewWorker(c client.Client, store *artifacts.Store, o WorkerOptions, flows .
 			return nil, fmt.Errorf("make the metrics of the worker: %w", err)
 		}
 	}
-	eager := 100
+	eager, polls := 100, worker.PollerBehaviorAutoscalingOptions{}
+	if o.Embedded {
+		polls.InitialNumberOfPollers, polls.MaximumNumberOfPollers = 1, 1
+	}
 	w := worker.New(c, o.TaskQueue, worker.Options{
 		Identity:                           identity,
 		MaxConcurrentActivityExecutionSize: o.MaxConcurrent,
 		// A step in the process that schedules it need not go through the server's queue first. The default is 3.
 		MaxEagerActivityReservationsPerWorkflowTask: &eager,
 		WorkflowTaskPollerBehavior:                  worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
-		ActivityTaskPollerBehavior:                  worker.NewPollerBehaviorAutoscaling(worker.PollerBehaviorAutoscalingOptions{}),
+		ActivityTaskPollerBehavior:                  worker.NewPollerBehaviorAutoscaling(polls),
 		// The answer to a heartbeat brings a cancel, so it should not be long in coming. It is also how long the SDK tries
 		// to send one before it gives the attempt up: a server that restarts must not cost every running step.
 		MaxHeartbeatThrottleInterval: 10 * time.Second,

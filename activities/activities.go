@@ -83,6 +83,8 @@ type StepResult struct {
 	Unshown int `json:"unshown,omitempty"`
 	// Kept is what it changed, if that was asked for.
 	Kept *records.Kept `json:"kept,omitempty"`
+	// Queued says that the task waited longer for a worker than a quarter of the time that it took then.
+	Queued bool `json:"queued,omitempty"`
 	// Earlier tells of the attempts that failed, for people, the latest last.
 	Earlier []string `json:"earlier,omitempty"`
 	// Again says that the task is not finished. The other fields are empty then.
@@ -145,13 +147,29 @@ type Options struct {
 // grace is how long a cancelled or timed-out function may take to return before it is left behind.
 const grace = time.Second
 
+// How many documents a worker keeps of those that never change. That of a run holds the plan, tens of kilobytes at most, and a record
+// what is inline.
+const (
+	maxRuns   = 256
+	maxSplits = 32
+)
+
+type runKey struct{ flow, run string }
+
+type splitKey struct {
+	flow, run, step string
+	digest          artifacts.Digest
+}
+
 // Activities runs the steps of some flows over one store. It is safe for concurrent use.
 type Activities struct {
 	store   *artifacts.Store
 	flows   []*flow.Flow
 	options Options
-	runs    runCache
-	pool    isolate.Pool
+	runs    *lately[runKey, records.Run]
+	// splits are the records that items of a foreach start from, thousands of tasks the same.
+	splits *lately[splitKey, records.Task]
+	pool   isolate.Pool
 	// redactor knows the secrets of the whole worker.
 	redactor *redactor
 	items    map[string]itemStep
@@ -178,7 +196,10 @@ func New(store *artifacts.Store, o Options, flows ...*flow.Flow) *Activities {
 	if o.Guard == nil {
 		o.Guard = guard.New(guard.Options{Now: o.Now, Random: o.Random})
 	}
-	a := &Activities{store: store, flows: flows, options: o, redactor: newRedactor(os.Environ(), o.Redact)}
+	a := &Activities{
+		store: store, flows: flows, options: o, redactor: newRedactor(os.Environ(), o.Redact),
+		runs: newLately[runKey, records.Run](maxRuns), splits: newLately[splitKey, records.Task](maxSplits),
+	}
 	if o.Metrics != nil {
 		a.items = itemSteps(flows)
 	}
@@ -387,17 +408,12 @@ func bookkeeping(err error) error {
 
 // run returns the run's document, which never changes.
 func (a *Activities) run(ctx context.Context, flowName, run string) (records.Run, error) {
-	if r, ok := a.runs.get(flowName, run); ok {
-		return r, nil
-	}
-	r, err := records.LoadRun(ctx, a.store, flowName, run)
-	if errors.Is(err, artifacts.ErrNotFound) {
-		return r, policies.WithClass(fmt.Errorf("run %q of flow %q is not in store %s (give the starter and the worker the same --store)",
-			run, flowName, a.store), policies.Permanent)
-	}
-	if err != nil {
+	return a.runs.get(runKey{flowName, run}, func() (records.Run, error) {
+		r, err := records.LoadRun(ctx, a.store, flowName, run)
+		if errors.Is(err, artifacts.ErrNotFound) {
+			err = policies.WithClass(fmt.Errorf("run %q of flow %q is not in store %s (give the starter and the worker the same --store)",
+				run, flowName, a.store), policies.Permanent)
+		}
 		return r, err
-	}
-	a.runs.put(r)
-	return r, nil
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,7 +61,7 @@ type attempt struct {
 }
 
 func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDef, in StepInput, catch bool) (StepResult, error) {
-	info := activity.GetInfo(ctx)
+	info, began := activity.GetInfo(ctx), time.Now()
 	t := &attempt{
 		Activities: a, flow: f, def: def, in: in, catch: catch,
 		number: in.Before + int(info.Attempt), worker: a.options.Worker, started: a.options.Now(), workflow: info.WorkflowExecution.ID,
@@ -83,6 +84,7 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 	result, failure, err := t.try(ctx)
 	if failure == nil && err == nil {
 		t.succeeded(ctx, result)
+		result.Queued = queued(info, time.Since(began))
 		return result, nil
 	}
 	if spent, ok := err.(*spentError); ok { //nolint:errorlint // lookBack does not wrap it, and an author's error may panic when it is looked into
@@ -101,6 +103,11 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 		}
 	}
 	return t.fail(ctx, failure, err)
+}
+
+// queued says that a first attempt waited for long, compared to what it took. Both times are the server's.
+func queued(info activity.Info, took time.Duration) bool {
+	return info.Attempt == 1 && info.StartedTime.Sub(info.ScheduledTime) > took/4
 }
 
 // try returns a result, or an error and, where it knows more than the error tells, the failure.
@@ -196,7 +203,7 @@ func (t *attempt) classify(err error) *policies.Failure {
 func (t *attempt) load(ctx context.Context) (state any, prev map[string]artifacts.Entry, parents []records.Ref, err error) {
 	state = t.flow.NewState()
 	if t.in.From != nil {
-		rec, err := records.LoadTask(ctx, t.store, t.in.Flow, *t.in.From)
+		rec, err := t.from(ctx)
 		if err != nil {
 			return nil, nil, nil, badInput(err)
 		}
@@ -220,6 +227,16 @@ func (t *attempt) load(ctx context.Context) (state any, prev map[string]artifact
 		}
 	}
 	return state, prev, parents, nil
+}
+
+// from reads the record that the task starts from. Nobody may change what is in it.
+func (t *attempt) from(ctx context.Context) (records.Task, error) {
+	ref := *t.in.From
+	load := func() (records.Task, error) { return records.LoadTask(ctx, t.store, t.in.Flow, ref) }
+	if t.in.Bind == nil { // few others start from it
+		return load()
+	}
+	return t.splits.get(splitKey{t.in.Flow, ref.Run, ref.Step, ref.Digest}, load)
 }
 
 // badInput keeps an unavailable store, and author's code that panicked, apart from data that another attempt would find just as
@@ -414,8 +431,10 @@ func (t *attempt) info() flow.Info {
 // heartbeat tells the server that the worker lives, and carries progress.
 type heartbeat struct {
 	done, total atomic.Int64
-	quit        chan struct{}
-	stopped     chan struct{}
+
+	mu      sync.Mutex // held while a beat is sent: none comes after stop
+	timer   *time.Timer
+	stopped bool
 }
 
 // beatDetails is what a heartbeat carries. The next attempt reads it if this one is lost.
@@ -430,24 +449,21 @@ type beatDetails struct {
 // start beats every third of the timeout, at least every 10 s because a cancel arrives with the answer.
 // A step shorter than that sends none.
 func (h *heartbeat) start(ctx context.Context, timeout time.Duration, n int, workerName string, started time.Time) {
-	h.quit, h.stopped = make(chan struct{}), make(chan struct{})
 	every := min(timeout/3, 10*time.Second)
 	if every <= 0 {
 		every = 10 * time.Second
 	}
-	go func() {
-		defer close(h.stopped)
-		tick := time.NewTicker(every)
-		defer tick.Stop()
-		for {
-			select {
-			case <-h.quit:
-				return
-			case <-tick.C:
-				activity.RecordHeartbeat(ctx, beatDetails{Attempt: n, Worker: workerName, Started: started, Done: h.done.Load(), Total: h.total.Load()})
-			}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.timer = time.AfterFunc(every, func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.stopped {
+			return
 		}
-	}()
+		activity.RecordHeartbeat(ctx, beatDetails{Attempt: n, Worker: workerName, Started: started, Done: h.done.Load(), Total: h.total.Load()})
+		h.timer.Reset(every)
+	})
 }
 
 // beating sends heartbeats for an activity that is no step, until the function that it returns is called.
@@ -464,6 +480,8 @@ func (h *heartbeat) progress(done, total int64) {
 }
 
 func (h *heartbeat) stop() {
-	close(h.quit)
-	<-h.stopped
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stopped = true
+	h.timer.Stop()
 }

@@ -1,10 +1,10 @@
 package artifacts
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"strings"
 )
 
 // Digest identifies content by its hash: two equal digests mean equal content. It is a comparable value and carries its algorithm.
@@ -27,14 +27,16 @@ func Sum(content []byte) Digest {
 }
 
 // ParseDigest reads the form that String writes: "sha256:" and 64 lowercase hexadecimal digits.
-func ParseDigest(s string) (Digest, error) {
-	digits, ok := strings.CutPrefix(s, sha256Prefix)
-	if !ok || len(digits) != 2*sha256.Size || strings.ToLower(digits) != digits {
-		return Digest{}, digestError(s)
+func ParseDigest(s string) (Digest, error) { return parseDigest([]byte(s)) }
+
+func parseDigest(text []byte) (Digest, error) {
+	digits, ok := bytes.CutPrefix(text, []byte(sha256Prefix))
+	if !ok || len(digits) != 2*sha256.Size || bytes.ContainsAny(digits, "ABCDEF") {
+		return Digest{}, digestError(string(text))
 	}
 	d := Digest{algorithm: sha256Algorithm}
-	if _, err := hex.Decode(d.sum[:], []byte(digits)); err != nil {
-		return Digest{}, digestError(s)
+	if _, err := hex.Decode(d.sum[:], digits); err != nil {
+		return Digest{}, digestError(string(text))
 	}
 	return d, nil
 }
@@ -48,17 +50,26 @@ func (d Digest) String() string {
 	if d.IsZero() {
 		return ""
 	}
-	var b [len(sha256Prefix) + 2*sha256.Size]byte
-	copy(b[:], sha256Prefix)
-	hex.Encode(b[len(sha256Prefix):], d.sum[:])
+	b := d.text()
 	return string(b[:])
+}
+
+func (d Digest) text() (b [len(sha256Prefix) + 2*sha256.Size]byte) {
+	hex.Encode(b[copy(b[:], sha256Prefix):], d.sum[:])
+	return b
 }
 
 // IsZero says whether the digest identifies nothing.
 func (d Digest) IsZero() bool { return d.algorithm == 0 }
 
 // MarshalText implements encoding.TextMarshaler.
-func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+func (d Digest) MarshalText() ([]byte, error) {
+	if d.IsZero() {
+		return nil, nil
+	}
+	b := d.text()
+	return b[:], nil
+}
 
 // UnmarshalText implements encoding.TextUnmarshaler. Empty text is the zero Digest.
 func (d *Digest) UnmarshalText(text []byte) error {
@@ -66,7 +77,7 @@ func (d *Digest) UnmarshalText(text []byte) error {
 		*d = Digest{}
 		return nil
 	}
-	parsed, err := ParseDigest(string(text))
+	parsed, err := parseDigest(text)
 	if err == nil {
 		*d = parsed
 	}

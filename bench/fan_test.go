@@ -117,7 +117,7 @@ func (r *fanRig) worker(queue, store string, more func(worker.Worker), flows ...
 	r.b.Helper()
 	s, err := artifacts.Open(r.b.Context(), store, artifacts.Options{})
 	require.NoError(r.b, err)
-	w, err := stepwell.NewWorker(r.temporal, s, stepwell.WorkerOptions{TaskQueue: queue}, flows...)
+	w, err := stepwell.NewWorker(r.temporal, s, stepwell.WorkerOptions{TaskQueue: queue, Embedded: true}, flows...)
 	require.NoError(r.b, err)
 	if more != nil {
 		more(w)
@@ -298,7 +298,9 @@ type bareFan struct {
 }
 
 // bestBare is the cheapest way to run n bare activities, see BenchmarkBare and the README.
-func bestBare(n int) bareFan { return bareFan{Items: n, Child: 500, Children: 1, Window: 32} }
+func bestBare(n int) bareFan {
+	return bareFan{Items: n, Child: 1000, Children: 1, Window: stepwell.DefaultSlots() - 1}
+}
 
 func registerBare(w worker.Worker) {
 	w.RegisterWorkflowWithOptions(bareFanWorkflow, workflow.RegisterOptions{Name: "bare.fan"})

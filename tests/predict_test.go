@@ -47,7 +47,7 @@ func (w *watched) wrap(next http.Handler) http.Handler {
 		a := asked{request: r.Header.Get(predict.RequestHeader), at: time.Now()}
 		a.key, _ = predict.ParseKey(r.Header)
 		defer func() {
-			if n, err := strconv.Atoi(rw.Header().Get("Retry-After")); err == nil {
+			if n, err := strconv.Atoi(rw.Header().Get("Retry-After")); err == nil && r.Context().Err() == nil { // else nobody heard of it
 				a.after = time.Duration(n) * time.Second
 			}
 			a.answered = time.Now()

@@ -137,7 +137,11 @@ func (r *run) direct(ctx workflow.Context, s *scope, f *fan, first, count int, a
 		}
 	}
 	p.started(at.Parts)
-	return r.parts(ctx, s, at.Parts, r.width(f), tolerate, func(ctx workflow.Context, i int) error {
+	width := func() int { return f.within(r.limits.Window) }
+	if r.window != nil {
+		width = func() int { return f.within(r.window.limit) }
+	}
+	return r.parts(ctx, s, at.Parts, width, tolerate, func(ctx workflow.Context, i int) error {
 		f.starts(ctx, i, count)
 		err := r.node(ctx, s, &f.n.Nodes[0], records.Within(f.x, first+i), at.Parts[i])
 		p.item(err)
@@ -146,13 +150,12 @@ func (r *run) direct(ctx workflow.Context, s *scope, f *fan, first, count int, a
 	})
 }
 
-// width is how many items run at the same time in this workflow.
-func (r *run) width(f *fan) int {
-	w := r.limits.Window
+// within is how many items of so many may run at the same time.
+func (f *fan) within(n int) int {
 	if f.quota > 0 {
-		w = min(w, f.quota)
+		n = min(n, f.quota)
 	}
-	return w
+	return n
 }
 
 // lookItems asks how far items have come.
@@ -265,7 +268,7 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 					Version: InputVersion, Flow: r.flow, Run: r.id, Node: *f.n, Index: f.x, From: f.from, List: f.list,
 					First: from, Count: min(size, first+count-from), Quota: quota, MaxParallel: permits, Tell: follow && next < children,
 					Stop: s.strict, Look: at.Look || r.reset(), Defaults: r.defaults, Limits: r.limits, Rungs: r.rungs,
-					Search: r.search,
+					Search: r.search, Width: r.window.now(),
 				}, func(ctx workflow.Context) (yes bool) {
 					if yes = !replaced && next < children && open < maxOpen; yes {
 						replaced = true
@@ -283,6 +286,7 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 					s.parent.failed(ctx)
 					return
 				}
+				r.window.learned(out.Width)
 				r.failedStep(out.Failure)
 				if total.Failure != nil {
 					out.Failure = nil // one is told
@@ -405,7 +409,8 @@ func (r *run) batches(ctx workflow.Context, s *scope, f *fan, first, count int, 
 			failed++
 		}
 	}
-	return r.parts(ctx, s, at.Parts, r.width(f), units, func(ctx workflow.Context, i int) error {
+	width := func() int { return f.within(r.limits.Window) }
+	return r.parts(ctx, s, at.Parts, width, units, func(ctx workflow.Context, i int) error {
 		f.starts(ctx, i, units)
 		in := activities.BatchInput{
 			Flow: r.flow, Run: r.id, Foreach: f.n.Name, Index: f.x, From: f.from, List: f.list,

@@ -26,8 +26,12 @@ type run struct {
 	// activities and children are what this workflow may have under way at the server.
 	activities, children workflow.Semaphore
 	limiter              limiter
-	top                  *scope
-	shards               []*shard // those that were started
+	// window is how many items run at the same time, nil if a limit says so.
+	window *window
+	// busy counts the activities of steps that are under way.
+	busy   int
+	top    *scope
+	shards []*shard // those that were started
 	// failures are the names of the tasks that failed, in the order in which the workflow heard of it. Workers' clocks differ.
 	failures []string
 	// draining says that nothing starts any more, so that the workflow can continue as new.
@@ -56,6 +60,9 @@ func newRun(ctx workflow.Context, flowName, id string, d policies.Defaults, l *L
 	}
 	r := &run{flow: flowName, id: id, info: workflow.GetInfo(ctx), defaults: d, limits: limits.WithDefaults(), maxParallel: maxParallel}
 	r.top = &scope{r: r, strict: true, budget: r.limits.Tasks}
+	if r.limits.Slots > 0 {
+		r.window = newWindow(r.limits.Slots)
+	}
 	r.activities = workflow.NewSemaphore(ctx, int64(r.limits.Activities))
 	r.children = workflow.NewSemaphore(ctx, int64(r.limits.Shards))
 	if maxParallel > 0 {
@@ -256,7 +263,7 @@ func (r *run) branch(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.In
 		}
 	}
 	inner := &scope{r: r, parent: s, strict: true, budget: r.share(s.budget, len(n.Nodes))}
-	err := r.parts(ctx, inner, at.Parts, len(at.Parts), 0, func(ctx workflow.Context, i int) error {
+	err := r.parts(ctx, inner, at.Parts, func() int { return len(at.Parts) }, 0, func(ctx workflow.Context, i int) error {
 		return r.node(ctx, inner, &n.Nodes[i], x, at.Parts[i])
 	})
 	if err != nil {
@@ -268,11 +275,12 @@ func (r *run) branch(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.In
 
 // parts runs what has not ended of some parts, up to width at the same time. Up to tolerate of them may fail. It returns when all
 // that was started has come to an end.
-func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, width, tolerate int, one func(ctx workflow.Context, i int) error) error {
+func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, width func() int, tolerate int, one func(ctx workflow.Context, i int) error) error {
 	var (
-		next, failures int
-		stopped        error
-		done           = workflow.NewWaitGroup(ctx)
+		next, open, failures int
+		stopped              error
+		done                 = workflow.NewWaitGroup(ctx)
+		start                func(ctx workflow.Context)
 	)
 	for _, p := range parts {
 		if p.Outcome == records.Failed {
@@ -280,11 +288,13 @@ func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, wid
 			r.heard(p.Failure) // before the workflow continued as new
 		}
 	}
-	for range min(width, len(parts)) {
+	start = func(ctx workflow.Context) {
+		open++
 		done.Add(1)
 		workflow.Go(ctx, func(ctx workflow.Context) {
 			defer done.Done()
-			for next < len(parts) {
+			defer func() { open-- }()
+			for next < len(parts) && open <= width() {
 				i := next
 				next++
 				p := parts[i]
@@ -319,8 +329,14 @@ func (r *run) parts(ctx workflow.Context, s *scope, parts []*records.Cursor, wid
 					s.parent.failed(ctx)
 					return
 				}
+				for r.window != nil && next < len(parts) && open < width() {
+					start(ctx)
+				}
 			}
 		})
+	}
+	for range min(width(), len(parts)) {
+		start(ctx)
 	}
 	done.Wait(ctx)
 	if err := ctx.Err(); err != nil {

@@ -47,6 +47,8 @@ type ShardInput struct {
 	Rungs map[string]int `json:"rungs,omitempty"`
 	// Search names the search attributes that the shard may set, see [Input.Search].
 	Search []string `json:"search,omitempty"`
+	// Width is how many items run at the same time at first, where that is found out.
+	Width int `json:"width,omitempty"`
 	// Start is where to go on, of a shard that continues as new.
 	Start *records.Cursor `json:"start,omitempty"`
 	// Gates hold tasks back in a shard that continues as new.
@@ -58,6 +60,8 @@ type ShardOutput struct {
 	records.Tally
 	// Stopped says that not all items were run.
 	Stopped bool `json:"stopped,omitempty"`
+	// Width is how many items ran at the same time at last, where that is found out.
+	Width int `json:"width,omitempty"`
 }
 
 // Shard runs a part of a foreach's list: the items themselves, or more shards.
@@ -72,6 +76,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 		return ShardOutput{}, err
 	}
 	r.rungs = in.Rungs
+	r.window.learned(in.Width)
 	r.mayMark(ctx, in.Search)
 	r.top.strict, r.top.tell = in.Stop, r.tellParent
 	r.listen(ctx)
@@ -108,7 +113,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 		err = r.direct(ctx, scope, f, in.First, in.Count, at, all, p)
 	}
 	if errors.Is(err, errStopped) && r.draining && !scope.stopped() {
-		in.Start, in.Look, in.Rungs, in.Gates = at, false, r.rungs, r.handOn()
+		in.Start, in.Look, in.Rungs, in.Gates, in.Width = at, false, r.rungs, r.handOn(), r.window.now()
 		at.Trim()
 		if err := r.leaveMarks(ctx); err != nil {
 			return ShardOutput{}, err
@@ -184,7 +189,7 @@ func asError(err error) error {
 
 // output counts how a shard's items ended.
 func (r *run) output(at *records.Cursor, err error) (ShardOutput, error) {
-	out := ShardOutput{Tally: r.tally(at.Parts)}
+	out := ShardOutput{Tally: r.tally(at.Parts), Width: r.window.now()}
 	for _, e := range at.Ended {
 		out.Merge(e.Tally)
 	}

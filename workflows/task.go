@@ -105,7 +105,11 @@ func (t *task) enter(ctx workflow.Context) error {
 	}
 	release, err := t.run.enter(ctx, t.s, t.activities, 1)
 	if err == nil {
-		t.release = release
+		t.busy++
+		t.release = func() {
+			t.busy--
+			release()
+		}
 	}
 	return err
 }
@@ -174,6 +178,9 @@ func (t *task) activity(ctx workflow.Context, tried *records.Tried) (activities.
 		t.show(ctx, t.name, stateRunning, "")
 		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(t.flow, t.n.Name), t.in).Get(ctx, &res)
 		leave() // a catch runs without the limit
+		if err == nil && policy.Limit == (policies.Limit{}) {
+			t.window.heard(res.Queued, t.busy)
+		}
 		through = err != nil || res.Again == nil || !res.Again.Deferred
 	}
 	if err == nil {

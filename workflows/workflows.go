@@ -60,6 +60,9 @@ type Limits struct {
 	Children int `json:"children,omitempty"`
 	// Window is how many items of a shard run at the same time. Defaults to 250.
 	Window int `json:"window,omitempty"`
+	// Slots is how many steps the workers run at the same time at least, 0 if that is not known. Known, it stands in for Window: so
+	// many items run at first, and more as long as they need not wait, see [window]. Batches have Window.
+	Slots int `json:"slots,omitempty"`
 	// Shards is how many shards of one workflow run at the same time. Defaults to 10.
 	Shards int `json:"shards,omitempty"`
 	// Follow lets the next shard start when one has started its last item: few shards, and none that waits for a slow item. It
@@ -75,6 +78,7 @@ func (l Limits) WithDefaults() Limits {
 	return Limits{
 		Tasks: cmp.Or(l.Tasks, 200), Shard: cmp.Or(l.Shard, 500), Children: cmp.Or(l.Children, 500),
 		Window: cmp.Or(l.Window, 250), Shards: cmp.Or(l.Shards, 10), Activities: cmp.Or(l.Activities, 500), Follow: l.Follow,
+		Slots: l.Slots,
 	}
 }
 

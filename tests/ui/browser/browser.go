@@ -144,10 +144,16 @@ func (b *Tab) Quiet(where string) {
 	require.Empty(b, b.Faults(), where)
 }
 
-// Do does some steps.
+// Do does some steps. One whose element a live page replaces at that moment has done nothing, and is tried again.
 func (b *Tab) Do(steps ...chromedp.Action[chromedp.Void]) {
 	b.Helper()
-	require.NoError(b, chromedp.Do(b.ctx, steps...))
+	for _, step := range steps {
+		err := chromedp.Do(b.ctx, step)
+		for tries := 1; tries < 5 && err != nil && strings.Contains(err.Error(), "Could not find node with given id"); tries++ {
+			err = chromedp.Do(b.ctx, step)
+		}
+		require.NoError(b, err)
+	}
 }
 
 func call[P, R any](b *Tab, c cdp.Command[P, R], params P) R {

@@ -1,0 +1,84 @@
+package tests
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/sdk/converter"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/workflows"
+)
+
+// slowFlow has items that take long, compared to what it takes to hand them over.
+func slowFlow(name string, items int) *flow.Flow {
+	type state struct{ Item, Sum int }
+	return flow.New(name,
+		flow.Foreach("items", func(*state) []int { return make([]int, items) }, func(s *state, i int) { s.Item = i },
+			flow.Step("item", func(ctx context.Context, s *state) error {
+				select {
+				case <-ctx.Done():
+				case <-time.After(400 * time.Millisecond):
+				}
+				s.Sum = 1
+				return ctx.Err()
+			}),
+		).Join("sum", func(_ context.Context, s *state, in flow.Inputs[state]) error {
+			for _, one := range in.All() {
+				s.Sum += one.Sum
+			}
+			return nil
+		}),
+	)
+}
+
+// underWay returns the most activities of a type that were under way at the same time.
+func underWay(h *historypb.History, activityType string) (most int) {
+	open, now := map[int64]bool{}, 0
+	for _, e := range h.GetEvents() {
+		switch e.GetEventType() { //nolint:exhaustive // the others are no activities
+		case enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
+			if e.GetActivityTaskScheduledEventAttributes().GetActivityType().GetName() == activityType {
+				open[e.GetEventId()] = true
+				now++
+			}
+		case enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+			if open[e.GetActivityTaskCompletedEventAttributes().GetScheduledEventId()] {
+				now--
+			}
+		default:
+		}
+		most = max(most, now)
+	}
+	return most
+}
+
+// With known slots a foreach begins with as many items, and finds out how many more the workers can run: 16 at a time.
+func TestWindowGrowsToWhatTheWorkersRun(t *testing.T) {
+	t.Parallel()
+	f := slowFlow("WindowFlow", 150)
+	r := newRig(t, t.TempDir(), f)
+	run := r.runWithin(f, "grows", workflows.Limits{Slots: 3})
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	h := r.history(run)
+	most := underWay(h, "WindowFlow.item")
+	require.GreaterOrEqual(t, most, 10, "it began with 3")
+	require.LessOrEqual(t, most, 40, "what waits costs the server")
+	replay(t, "window", h)
+
+	// The next shard begins where the one before it left off.
+	run = r.runWithin(f, "shards", workflows.Limits{Slots: 3, Tasks: 10, Shard: 50, Shards: 1, Follow: true})
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	replay(t, "window-shards", r.history(run))
+	h = r.historyOf(workflows.ShardID(f.Name(), run.Run.Run, "items", nil, 100, 149))
+	replay(t, "window-shard", h)
+	var in workflows.ShardInput
+	input := h.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetInput()
+	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(input, &in))
+	require.Greater(t, in.Width, 3)
+}
