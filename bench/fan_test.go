@@ -129,6 +129,15 @@ func (r *fanRig) worker(queue, store string, more func(worker.Worker), flows ...
 	})
 }
 
+// plain starts a worker without Stepwell, with the options that the SDK chooses.
+func (r *fanRig) plain() {
+	r.b.Helper()
+	w := worker.New(r.temporal, plainQueue, worker.Options{})
+	registerBare(w)
+	require.NoError(r.b, w.Start())
+	r.b.Cleanup(w.Stop)
+}
+
 // fan runs a flow over n items.
 func (r *fanRig) fan(c *stepwell.Client, f *flow.Flow, n int) (cost, history) {
 	r.b.Helper()
@@ -190,14 +199,16 @@ func reportHistory(b *testing.B, h history) {
 		h.events, h.mib(), historyEvents, historyMiB, verdict(h.events <= historyEvents && h.mib() <= historyMiB))
 }
 
-// BenchmarkFan compares a foreach over trivial items with as many trivial activities in child workflows of the best size, by
-// the same worker on the same embedded server.
+// BenchmarkFan compares a foreach over trivial items with as many trivial activities in child workflows of the best size, on the same
+// embedded server: of a plain worker of the SDK, which is what there is without Stepwell, and of Stepwell's own worker.
 func BenchmarkFan(b *testing.B) {
 	r := newFanRig(b)
 	squares := squareFlow("SquareFlow", flow.Fan{})
 	c := r.worker(stepwell.DefaultTaskQueue, filepath.Join(r.dir, "store"), registerBare, squares)
-	r.fan(c, squares, 1000)
-	r.bare(bestBare(1000)) // once each for caches, connections and pollers
+	r.plain()
+	r.fan(c, squares, 1000) // once each for caches, connections and pollers
+	r.bare(plainQueue, bestPlain(1000))
+	r.bare(stepwell.DefaultTaskQueue, bestBare(1000))
 
 	type size struct {
 		items, rounds int
@@ -210,38 +221,49 @@ func BenchmarkFan(b *testing.B) {
 	var first, firstBare, last, lastBare time.Duration
 	var most history
 	for i, s := range all {
-		var item, bare costs
+		var item, plain, own costs
 		ours := func() {
 			spent, h := r.fan(c, squares, s.items)
 			item.add(spent)
 			most = most.max(h)
 		}
+		theirs := func(n int) (cost, cost) {
+			return r.bare(plainQueue, bestPlain(n)), r.bare(stepwell.DefaultTaskQueue, bestBare(n))
+		}
 		if s.halves { // one before and one after each foreach: minutes apart, a machine is not equally fast
-			before := r.bare(bestBare(s.items / 2))
+			plainBefore, ownBefore := theirs(s.items / 2)
 			for range s.rounds {
 				ours()
-				after := r.bare(bestBare(s.items / 2))
-				bare.add(cost{(before.wall + after.wall) / 2, (before.cpu + after.cpu) / 2})
-				before = after
+				plainAfter, ownAfter := theirs(s.items / 2)
+				plain.add(plainBefore.mean(plainAfter))
+				own.add(ownBefore.mean(ownAfter))
+				plainBefore, ownBefore = plainAfter, ownAfter
 			}
 		} else {
 			for round := range s.rounds {
-				inTurn(round, ours, func() { bare.add(r.bare(bestBare(s.items))) })
+				inTurn(round, ours, func() {
+					p, o := theirs(s.items)
+					plain.add(p)
+					own.add(o)
+				})
 			}
 		}
-		last, lastBare = median(item.wall), median(bare.wall)
+		last, lastBare = median(item.wall), median(plain.wall)
 		if i == 0 {
 			first, firstBare = last, lastBare
 		}
-		ratio := median(ratios(item.wall, bare.wall))
+		ratio := median(ratios(item.wall, plain.wall))
 		b.ReportMetric(milliseconds(last), fmt.Sprintf("ms/item-%d", s.items))
 		b.ReportMetric(ratio, fmt.Sprintf("ratio-%d", s.items))
 		report(b, "foreach of %d: item %.2f ms, bare activity %.2f ms, ratio %.2f of %.2f (goal at most %.2f: %s; an item under %d ms: %s)",
-			s.items, milliseconds(last), milliseconds(lastBare), ratio, ratios(item.wall, bare.wall), fanRatio, verdict(ratio <= fanRatio),
+			s.items, milliseconds(last), milliseconds(lastBare), ratio, ratios(item.wall, plain.wall), fanRatio, verdict(ratio <= fanRatio),
 			fanTime.Milliseconds(), verdict(last < fanTime))
-		cpu, bareCPU := median(item.cpu), median(bare.cpu)
+		cpu, plainCPU, ownCPU := median(item.cpu), median(plain.cpu), median(own.cpu)
 		report(b, "of the processors, server included: item %.2f ms, bare activity %.2f ms, ratio %.2f",
-			milliseconds(cpu), milliseconds(bareCPU), median(ratios(item.cpu, bare.cpu)))
+			milliseconds(cpu), milliseconds(plainCPU), median(ratios(item.cpu, plain.cpu)))
+		report(b, "a bare activity on Stepwell's worker: %.2f ms, ratio %.2f of %.2f; of the processors %.2f ms, ratio %.2f",
+			milliseconds(median(own.wall)), median(ratios(item.wall, own.wall)), ratios(item.wall, own.wall),
+			milliseconds(ownCPU), median(ratios(item.cpu, own.cpu)))
 	}
 	// The sizes are measured minutes apart: what the machine does otherwise, and the server with more in its database, shows in both.
 	grown, bareGrown := float64(last)/float64(first), float64(lastBare)/float64(firstBare)
@@ -297,10 +319,16 @@ type bareFan struct {
 	Window       int // activities of a child that run at the same time
 }
 
-// bestBare is the cheapest way to run n bare activities, see BenchmarkBare and the README.
+// bestBare is the cheapest way to run n bare activities on Stepwell's worker, see BenchmarkBare and the README.
 func bestBare(n int) bareFan {
 	return bareFan{Items: n, Child: 1000, Children: 1, Window: stepwell.DefaultSlots() - 1}
 }
+
+// bestPlain is the cheapest way on a plain worker, where at most three activities of a workflow task do not go through the queue.
+func bestPlain(n int) bareFan { return bareFan{Items: n, Child: 1000, Children: 1, Window: 24} }
+
+// plainQueue is the task queue of the plain worker.
+const plainQueue = "plain"
 
 func registerBare(w worker.Worker) {
 	w.RegisterWorkflowWithOptions(bareFanWorkflow, workflow.RegisterOptions{Name: "bare.fan"})
@@ -355,12 +383,12 @@ func sumOf(ctx workflow.Context, n, w int, begin func(ctx workflow.Context, i in
 
 func bareSquare(_ context.Context, n int) (int, error) { return n * n, nil }
 
-// bare runs the fan-out without Stepwell.
-func (r *fanRig) bare(f bareFan) cost {
+// bare runs the fan-out without Stepwell's workflows.
+func (r *fanRig) bare(queue string, f bareFan) cost {
 	r.b.Helper()
 	began := now(r.b)
 	run, err := r.temporal.ExecuteWorkflow(r.b.Context(), client.StartWorkflowOptions{
-		TaskQueue: stepwell.DefaultTaskQueue, EnableEagerStart: true, // as Stepwell's client
+		TaskQueue: queue, EnableEagerStart: true, // as Stepwell's client
 	}, "bare.fan", f)
 	require.NoError(r.b, err)
 	var sum int
@@ -380,13 +408,15 @@ func BenchmarkBare(b *testing.B) {
 	}
 	r := newFanRig(b)
 	r.worker(stepwell.DefaultTaskQueue, filepath.Join(r.dir, "store"), registerBare, squareFlow("SquareFlow", flow.Fan{}))
-	r.bare(bestBare(1000))
+	r.plain()
+	r.bare(plainQueue, bestPlain(1000))
+	r.bare(stepwell.DefaultTaskQueue, bestBare(1000))
 	for text := range strings.SplitSeq(*sizes, ",") {
 		var f bareFan
 		_, err := fmt.Sscanf(text, "%d/%d/%d/%d", &f.Items, &f.Child, &f.Children, &f.Window)
 		require.NoError(b, err, text)
-		spent := r.bare(f)
-		report(b, "%d activities, %d to a child, %d children and %d activities of each at once: %.2f ms, of the processors %.2f ms",
-			f.Items, f.Child, f.Children, f.Window, milliseconds(spent.wall), milliseconds(spent.cpu))
+		plain, own := r.bare(plainQueue, f), r.bare(stepwell.DefaultTaskQueue, f)
+		report(b, "%d activities, %d to a child, %d children and %d activities of each at once: %.2f ms, of the processors %.2f ms; on Stepwell's worker %.2f and %.2f ms",
+			f.Items, f.Child, f.Children, f.Window, milliseconds(plain.wall), milliseconds(plain.cpu), milliseconds(own.wall), milliseconds(own.cpu))
 	}
 }

@@ -114,6 +114,8 @@ type cost struct{ wall, cpu time.Duration }
 
 func (c cost) per(n int) cost { return cost{c.wall / time.Duration(n), c.cpu / time.Duration(n)} }
 
+func (c cost) mean(o cost) cost { return cost{(c.wall + o.wall) / 2, (c.cpu + o.cpu) / 2} }
+
 type costs struct{ wall, cpu []time.Duration }
 
 func (c *costs) add(one cost) {

@@ -41,7 +41,7 @@ func slowFlow(name string, items int) *flow.Flow {
 func underWay(h *historypb.History, activityType string) (most int) {
 	open, now := map[int64]bool{}, 0
 	for _, e := range h.GetEvents() {
-		switch e.GetEventType() { //nolint:exhaustive // the others are no activities
+		switch e.GetEventType() {
 		case enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
 			if e.GetActivityTaskScheduledEventAttributes().GetActivityType().GetName() == activityType {
 				open[e.GetEventId()] = true
@@ -51,7 +51,7 @@ func underWay(h *historypb.History, activityType string) (most int) {
 			if open[e.GetActivityTaskCompletedEventAttributes().GetScheduledEventId()] {
 				now--
 			}
-		default:
+		default: // no activity begins or ends
 		}
 		most = max(most, now)
 	}
