@@ -259,9 +259,9 @@ func BenchmarkFan(b *testing.B) {
 			s.items, milliseconds(last), milliseconds(lastBare), ratio, ratios(item.wall, plain.wall), fanRatio, verdict(ratio <= fanRatio),
 			fanTime.Milliseconds(), verdict(last < fanTime))
 		cpu, plainCPU, ownCPU := median(item.cpu), median(plain.cpu), median(own.cpu)
-		report(b, "of the processors, server included: item %.2f ms, bare activity %.2f ms, ratio %.2f",
-			milliseconds(cpu), milliseconds(plainCPU), median(ratios(item.cpu, plain.cpu)))
-		report(b, "a bare activity on Stepwell's worker: %.2f ms, ratio %.2f of %.2f; of the processors %.2f ms, ratio %.2f",
+		// In one line: a benchmark prints ten.
+		report(b, "of the processors, server included, %.2f and %.2f ms, ratio %.2f; on Stepwell's worker a bare activity %.2f ms, ratio %.2f of %.2f, of the processors %.2f ms, ratio %.2f",
+			milliseconds(cpu), milliseconds(plainCPU), median(ratios(item.cpu, plain.cpu)),
 			milliseconds(median(own.wall)), median(ratios(item.wall, own.wall)), ratios(item.wall, own.wall),
 			milliseconds(ownCPU), median(ratios(item.cpu, own.cpu)))
 	}
