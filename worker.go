@@ -30,7 +30,8 @@ type WorkerOptions struct {
 	// at least 16: right for steps that wait for services. Set it to the number of processors for steps that compute.
 	MaxConcurrent int
 	// Embedded says that the server is the embedded one, near and seldom with other workers: one poll for steps is open at a time, and
-	// the slots that no poll holds are for steps that workflows in this process hand over directly, which costs half as much.
+	// the slots that no poll holds are for steps that workflows in this process hand over directly, which costs half as much. Defaults
+	// to a server that may be far away, and as many polls as the SDK finds fit.
 	Embedded bool
 	// Drain is how long running steps may go on after Stop. Defaults to 25 s; then they are
 	// cancelled and run elsewhere, without using up an attempt.

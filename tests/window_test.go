@@ -2,16 +2,26 @@ package tests
 
 import (
 	"context"
+	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/log"
+	"google.golang.org/grpc"
 
+	"github.com/stepwell-flows/stepwell"
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/artifacts/mem"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/tests/testserver"
 	"github.com/stepwell-flows/stepwell/workflows"
 )
 
@@ -81,4 +91,50 @@ func TestWindowGrowsToWhatTheWorkersRun(t *testing.T) {
 	input := h.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetInput()
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(input, &in))
 	require.Greater(t, in.Width, 3)
+}
+
+// The embedded server hands what fits the slots of its worker over with the answer to the workflow task, and no poll holds those slots.
+func TestEmbeddedWorkerIsHandedStepsDirectly(t *testing.T) {
+	t.Parallel()
+	const items = 150
+	var direct, polled atomic.Int64
+	count := func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, next grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		err := next(ctx, method, req, reply, cc, opts...)
+		switch r := reply.(type) {
+		case *workflowservice.RespondWorkflowTaskCompletedResponse:
+			direct.Add(int64(len(r.GetActivityTasks())))
+		case *workflowservice.PollActivityTaskQueueResponse:
+			if len(r.GetTaskToken()) > 0 {
+				polled.Add(1)
+			}
+		}
+		return err
+	}
+	server := testserver.Get(t)
+	c, err := client.DialContext(t.Context(), client.Options{
+		HostPort: server.Address, Namespace: server.Namespace, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+		ConnectionOptions: client.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(count)}},
+	})
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	store := artifacts.New(mem.New(), artifacts.Options{})
+	type state struct{ Item int }
+	f := flow.New("DirectFlow",
+		flow.Foreach("items", func(*state) []int { return make([]int, items) }, func(s *state, i int) { s.Item = i },
+			flow.Step("item", func(context.Context, *state) error { return nil }),
+		).Join("all", func(context.Context, *state, flow.Inputs[state]) error { return nil }),
+	)
+	w, err := stepwell.NewWorker(c, store, stepwell.WorkerOptions{TaskQueue: t.Name(), Embedded: true, Drain: time.Second}, f)
+	require.NoError(t, err)
+	require.NoError(t, w.Start())
+	t.Cleanup(w.Stop)
+	ours := stepwell.NewClient(c, store, stepwell.ClientOptions{TaskQueue: t.Name(), Namespace: server.Namespace, Slots: stepwell.DefaultSlots()})
+	run, err := ours.Start(t.Context(), f, stepwell.StartOptions{})
+	require.NoError(t, err)
+	run, err = ours.Wait(t.Context(), run.Flow, run.Run.Run)
+	require.NoError(t, err)
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	t.Logf("%d handed over directly, %d polled", direct.Load(), polled.Load())
+	require.GreaterOrEqual(t, direct.Load()+polled.Load(), int64(items))
+	require.Greater(t, direct.Load(), 2*polled.Load())
 }
