@@ -73,14 +73,8 @@ func (c *Client) Decide(ctx context.Context, flowName, run, task string, v Verdi
 	}
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
-	said, err := c.update(ctx, id, update, task)
+	said, err := c.tell(ctx, id, update, task, paused)
 	refused, isRefused := errors.AsType[*temporal.ApplicationError](err)
-	// The ledger says that the task waits a moment before its workflow has heard of it.
-	for until := time.Now().Add(hearTime); paused && isRefused && time.Now().Before(until); {
-		time.Sleep(100 * time.Millisecond)
-		said, err = c.update(ctx, id, update, task)
-		refused, isRefused = errors.AsType[*temporal.ApplicationError](err)
-	}
 	_, gone := errors.AsType[*serviceerror.NotFound](err)
 	switch {
 	case err == nil:
@@ -95,7 +89,21 @@ func (c *Client) Decide(ctx context.Context, flowName, run, task string, v Verdi
 	return "", fmt.Errorf("%s %s: %w", v, r.Pathspec()+"/"+task, err)
 }
 
-// update tells a workflow a verdict and returns its answer.
+// tell tells a workflow a verdict until it has heard it, and returns its answer. If the ledger says that the task waits, a refusal
+// is too early: the workflow has not heard of it yet.
+func (c *Client) tell(ctx context.Context, workflowID, update, task string, paused bool) (string, error) {
+	for early := time.Now().Add(hearTime); ; {
+		said, err := c.update(ctx, workflowID, update, task)
+		_, refused := errors.AsType[*temporal.ApplicationError](err)
+		// The workflow task that the verdict came with failed at the server. It makes another one, but without the verdict.
+		_, lost := errors.AsType[*serviceerror.WorkflowNotReady](err)
+		if !lost && !(refused && paused && time.Now().Before(early)) || sleep(ctx, 100*time.Millisecond) != nil {
+			return said, err
+		}
+	}
+}
+
+// update tells a workflow a verdict once and returns its answer.
 func (c *Client) update(ctx context.Context, workflowID, update, task string) (said string, _ error) {
 	h, err := c.temporal.UpdateWorkflow(ctx, client.UpdateWorkflowOptions{
 		WorkflowID: workflowID, UpdateName: update, Args: []any{task}, WaitForStage: client.WorkflowUpdateStageCompleted,

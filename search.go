@@ -71,7 +71,7 @@ func SearchAttributes(ctx context.Context, c client.Client, namespace string) ([
 }
 
 // AddSearchAttributes gives a namespace the search attributes of runs that it lacks, and says how all stand then. It can be called
-// again. It returns when the server knows them, usually within two seconds. That some cannot be had is not an error: they say why.
+// again. It returns when the server knows them: about four seconds after it created some. That some cannot be had is not an error: they say why.
 func AddSearchAttributes(ctx context.Context, c client.Client, namespace string) ([]SearchAttribute, error) {
 	all, err := SearchAttributes(ctx, c, namespace)
 	if err != nil {
@@ -106,11 +106,18 @@ func AddSearchAttributes(ctx context.Context, c client.Client, namespace string)
 	return all, awaitAttributes(ctx, c, namespace, all)
 }
 
-// setupPatience is how long a server may take to know new attributes.
-const setupPatience = 20 * time.Second
+const (
+	// setupPatience is how long a server may take to know new attributes: 2 s, or a minute if it keeps them in Elasticsearch.
+	setupPatience = 75 * time.Second
+	// setupSpread is how long the part of a server that runs workflows, which cannot be asked, may take longer than those that
+	// can: each reads the namespaces every 2 s (system.namespaceCacheRefreshInterval). Until it knows an attribute, a workflow
+	// task that sets it fails and is tried again; with Elasticsearch that may be so for the rest of the minute.
+	setupSpread = 2500 * time.Millisecond
+)
 
 // awaitAttributes waits until the server knows those that were missing.
 func awaitAttributes(ctx context.Context, c client.Client, namespace string, all []SearchAttribute) error {
+	created := false
 	for deadline := time.Now().Add(setupPatience); ; {
 		has, err := customAttributes(ctx, c, namespace)
 		if err != nil {
@@ -119,24 +126,36 @@ func awaitAttributes(ctx context.Context, c client.Client, namespace string, all
 		waits := ""
 		for i := range all {
 			if _, ok := has[all[i].Name]; all[i].State == SearchMissing && ok {
-				all[i].State = SearchCreated
+				all[i].State, created = SearchCreated, true
 			} else if all[i].State == SearchMissing {
 				waits = all[i].Name
 			}
 		}
 		if waits == "" {
 			if waits = unsearchable(ctx, c, namespace, all); waits == "" {
-				return nil
+				break
 			}
 		}
 		if time.Now().After(deadline) {
 			return fmt.Errorf("the server took search attribute %q, but does not know it after %s (look again with --check)", waits, setupPatience)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(200 * time.Millisecond):
+		if err := sleep(ctx, 200*time.Millisecond); err != nil {
+			return err
 		}
+	}
+	if created {
+		return sleep(ctx, setupSpread)
+	}
+	return nil
+}
+
+// sleep waits for a time, or less: the error is that of the context.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }
 

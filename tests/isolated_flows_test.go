@@ -39,7 +39,7 @@ const wildMemory = 192 << 20
 func wildFlow() *flow.Flow {
 	return flow.New("WildFlow",
 		flow.Step("wild", goWild,
-			flow.Isolated{Memory: wildMemory}, policies.Timeout{Attempt: 20 * time.Second, Heartbeat: 10 * time.Second},
+			flow.Isolated{Memory: wildMemory}, policies.Timeout{Attempt: 5 * time.Minute, Heartbeat: 10 * time.Second},
 			policies.Catch(func(ctx context.Context, s *wild, f *policies.Failure) error {
 				s.Caught = *f
 				return nil

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/operatorservice/v1"
 	sdkpb "go.temporal.io/api/sdk/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -29,6 +30,7 @@ import (
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
 	"github.com/stepwell-flows/stepwell/tests/testserver"
+	"github.com/stepwell-flows/stepwell/workflows"
 )
 
 type found struct {
@@ -239,6 +241,42 @@ func TestSetup(t *testing.T) {
 	code, _, stderr = setup(t, nil, "--namespace", "no-such-namespace")
 	require.Equal(t, stepwell.ExitUnavailable, code)
 	require.Contains(t, stderr, `namespace "no-such-namespace" does not exist (create it with: `)
+}
+
+// The workflow task that a verdict comes with fails at the server, over an attribute that it does not know. The verdict is not lost.
+func TestVerdictOutlivesItsWorkflowTask(t *testing.T) {
+	t.Parallel()
+	f, id := foundFlow("LostFlow"), "lost"
+	r, name := newNamespace(t, f)
+	ctx, workflowID := t.Context(), f.Name()+"/"+id
+	_, err := r.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflowID, TaskQueue: stepwell.DefaultTaskQueue}, f.Name(), workflows.Input{
+		Version: workflows.InputVersion, Plan: f.Plan(), Run: id, Search: []string{workflows.AttrFailedSteps.GetName()}, Params: map[string]string{"api_token": "x"},
+	})
+	require.NoError(t, err)
+	var run *runs.Run
+	eventually(t, "the last step waits", func() bool {
+		if run, err = r.client.Runs().Run(ctx, f.Name(), id); err != nil {
+			return false
+		}
+		task, err := run.Task(ctx, "last")
+		return err == nil && task.State == runs.Paused
+	})
+	decided := make(chan error, 1)
+	go func() {
+		_, err := r.client.Decide(ctx, f.Name(), id, "last", stepwell.Fail)
+		decided <- err
+	}()
+	eventually(t, "a workflow task fails", func() bool {
+		return slices.ContainsFunc(r.history(run).GetEvents(), func(e *historypb.HistoryEvent) bool {
+			return e.GetWorkflowTaskFailedEventAttributes().GetCause() == enumspb.WORKFLOW_TASK_FAILED_CAUSE_BAD_SEARCH_ATTRIBUTES
+		})
+	})
+	_, err = stepwell.AddSearchAttributes(ctx, r.temporal, name)
+	require.NoError(t, err)
+	require.NoError(t, <-decided)
+	run = r.wait(run)
+	require.Equal(t, records.StatusFailed, run.Status, "%+v", run.Failure)
+	r.finds("StepwellFailedSteps = 'last'", workflowID)
 }
 
 // What somebody else has put into a namespace is left as it is. Runs use the attributes that are right, and no others.
