@@ -194,19 +194,18 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *records.Curso
 	if err != nil {
 		return err
 	}
-	in := workflows.Input{
-		Version: workflows.InputVersion, Plan: doc.Plan, Run: doc.Run, Prepared: true,
-		Defaults: policies.Defaults{Heartbeat: c.options.Heartbeat}, Start: at, MaxParallel: doc.MaxParallel, Rungs: rungs,
-	}
 	limits := workflows.Limits{}
 	if c.options.Slots > 0 {
 		// One slot is held by the poll for what is not handed over directly.
 		limits.Shards, limits.Slots, limits.Window, limits.Follow = 1, max(1, c.options.Slots-1), 2*c.options.Slots, true
 	}
 	limits = limits.WithDefaults() // which may be others by the time that the run is replayed
-	in.Limits = &limits
 	has, known := c.attributes(ctx)
-	in.Search = workflows.OwnAttributes(has)
+	in := workflows.Input{
+		Version: limits.Version(), Plan: doc.Plan, Run: doc.Run, Prepared: true,
+		Defaults: policies.Defaults{Heartbeat: c.options.Heartbeat}, Start: at, MaxParallel: doc.MaxParallel, Rungs: rungs,
+		Limits: &limits, Search: workflows.OwnAttributes(has),
+	}
 	o := client.StartWorkflowOptions{
 		ID:                       doc.WorkflowID,
 		TaskQueue:                c.options.TaskQueue,

@@ -38,6 +38,8 @@ const (
 	answerTime = 30 * time.Second
 	// hearTime is how long the server may take to tell a workflow that an attempt has ended.
 	hearTime = 5 * time.Second
+	// failTime is how long workflow tasks that a verdict comes with may fail.
+	failTime = 15 * time.Second
 )
 
 // Decide ends the waiting of a task of a run, like "fit" or "fit[3]". It returns when the run has taken the verdict in, with what
@@ -76,6 +78,7 @@ func (c *Client) Decide(ctx context.Context, flowName, run, task string, v Verdi
 	said, err := c.tell(ctx, id, update, task, paused)
 	refused, isRefused := errors.AsType[*temporal.ApplicationError](err)
 	_, gone := errors.AsType[*serviceerror.NotFound](err)
+	_, lost := errors.AsType[*serviceerror.WorkflowNotReady](err)
 	switch {
 	case err == nil:
 		return said, nil
@@ -83,6 +86,8 @@ func (c *Client) Decide(ctx context.Context, flowName, run, task string, v Verdi
 		return "", inputf("%s %s: %s", v, r.Pathspec()+"/"+task, refused.Message())
 	case gone:
 		return "", inputf("%s %s: the workflow %q does not run any more", v, r.Pathspec()+"/"+task, id)
+	case lost:
+		return "", fmt.Errorf("%s %s: the workflow tasks of %q fail (the Temporal Web UI says why, in the workflow's history): %w", v, r.Pathspec()+"/"+task, id, err)
 	case ctx.Err() != nil:
 		return "", fmt.Errorf("%s %s: no worker took it in within %s (start one on task queue %q)", v, r.Pathspec()+"/"+task, answerTime, r.TaskQueue)
 	}
@@ -92,12 +97,14 @@ func (c *Client) Decide(ctx context.Context, flowName, run, task string, v Verdi
 // tell tells a workflow a verdict until it has heard it, and returns its answer. If the ledger says that the task waits, a refusal
 // is too early: the workflow has not heard of it yet.
 func (c *Client) tell(ctx context.Context, workflowID, update, task string, paused bool) (string, error) {
-	for early := time.Now().Add(hearTime); ; {
+	for began := time.Now(); ; {
 		said, err := c.update(ctx, workflowID, update, task)
 		_, refused := errors.AsType[*temporal.ApplicationError](err)
 		// The workflow task that the verdict came with failed at the server. It makes another one, but without the verdict.
 		_, lost := errors.AsType[*serviceerror.WorkflowNotReady](err)
-		if !lost && !(refused && paused && time.Now().Before(early)) || sleep(ctx, 100*time.Millisecond) != nil {
+		took := time.Since(began)
+		again := lost && took < failTime || refused && paused && took < hearTime
+		if !again || sleep(ctx, 100*time.Millisecond) != nil {
 			return said, err
 		}
 	}

@@ -83,8 +83,9 @@ type StepResult struct {
 	Unshown int `json:"unshown,omitempty"`
 	// Kept is what it changed, if that was asked for.
 	Kept *records.Kept `json:"kept,omitempty"`
-	// Queued says that the task waited longer for a worker than a quarter of the time that it took then.
-	Queued bool `json:"queued,omitempty"`
+	// Queued says whether the task waited longer for a worker than a quarter of the time that it took then. Nil means that it is not
+	// known.
+	Queued *bool `json:"queued,omitempty"`
 	// Earlier tells of the attempts that failed, for people, the latest last.
 	Earlier []string `json:"earlier,omitempty"`
 	// Again says that the task is not finished. The other fields are empty then.

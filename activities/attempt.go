@@ -84,7 +84,10 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 	result, failure, err := t.try(ctx)
 	if failure == nil && err == nil {
 		t.succeeded(ctx, result)
-		result.Queued = queued(info, time.Since(began))
+		if info.Attempt == 1 { // of the others, nobody knows how much of the time they waited to be due
+			queued := info.StartedTime.Sub(info.ScheduledTime) > time.Since(began)/4
+			result.Queued = &queued
+		}
 		return result, nil
 	}
 	if spent, ok := err.(*spentError); ok { //nolint:errorlint // lookBack does not wrap it, and an author's error may panic when it is looked into
@@ -103,11 +106,6 @@ func (a *Activities) attempt(ctx context.Context, f *flow.Flow, def *flow.StepDe
 		}
 	}
 	return t.fail(ctx, failure, err)
-}
-
-// queued says that a first attempt waited for long, compared to what it took. Both times are the server's.
-func queued(info activity.Info, took time.Duration) bool {
-	return info.Attempt == 1 && info.StartedTime.Sub(info.ScheduledTime) > took/4
 }
 
 // try returns a result, or an error and, where it knows more than the error tells, the failure.

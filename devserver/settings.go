@@ -68,6 +68,9 @@ func settings() []setting {
 		{dynamicconfig.EventsCacheMaxSizeBytes.Key(), 8 << 20,
 			"512 KiB by default, for each shard: in a fan-out the server would read back what it was told a moment ago"},
 		{dynamicconfig.HistoryCacheHostLevelMaxSize.Key(), 8_192, "128,000 cached runs by default"},
+		{dynamicconfig.ExternalPayloadsEnabled.Key(), false,
+			"the server goes through all payloads of all events, to count those that are stored elsewhere: there are none, and " +
+				"it writes to events that another goroutine sends at the same time, a data race"},
 
 		// No company: nothing to scan for on one machine, and nobody to report to.
 		{dynamicconfig.EnableServerVersionCheck.Key(), false, "asks a server on the internet for newer versions"},

@@ -72,7 +72,8 @@ func (r *rig) fails(f *flow.Flow, o stepwell.StartOptions, paused func(*runs.Run
 	require.Equal(r.t, records.StatusFailed, run.Status, "%+v", run.Failure)
 	require.Equal(r.t, "last", run.Failure.Task)
 	for _, e := range r.history(run).GetEvents() {
-		require.NotEqual(r.t, enumspb.EVENT_TYPE_WORKFLOW_TASK_FAILED, e.GetEventType(), "%v", e)
+		cause := e.GetWorkflowTaskFailedEventAttributes().GetCause()
+		require.NotEqual(r.t, enumspb.WORKFLOW_TASK_FAILED_CAUSE_BAD_SEARCH_ATTRIBUTES, cause, "%v", e)
 	}
 	return run
 }
@@ -243,27 +244,34 @@ func TestSetup(t *testing.T) {
 	require.Contains(t, stderr, `namespace "no-such-namespace" does not exist (create it with: `)
 }
 
-// The workflow task that a verdict comes with fails at the server, over an attribute that it does not know. The verdict is not lost.
-func TestVerdictOutlivesItsWorkflowTask(t *testing.T) {
-	t.Parallel()
-	f, id := foundFlow("LostFlow"), "lost"
-	r, name := newNamespace(t, f)
-	ctx, workflowID := t.Context(), f.Name()+"/"+id
-	_, err := r.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflowID, TaskQueue: stepwell.DefaultTaskQueue}, f.Name(), workflows.Input{
-		Version: workflows.InputVersion, Plan: f.Plan(), Run: id, Search: []string{workflows.AttrFailedSteps.GetName()}, Params: map[string]string{"api_token": "x"},
-	})
-	require.NoError(t, err)
+// believes starts a run that sets an attribute which its namespace does not have: at the end, its workflow task fails at the server.
+// It returns when the last step waits for a person.
+func (r *rig) believes(f *flow.Flow, id string) *runs.Run {
+	r.t.Helper()
+	ctx := r.t.Context()
+	_, err := r.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: f.Name() + "/" + id, TaskQueue: stepwell.DefaultTaskQueue}, f.Name(),
+		workflows.Input{Version: 1, Plan: f.Plan(), Run: id, Search: []string{workflows.AttrFailedSteps.GetName()}, Params: map[string]string{"api_token": "x"}})
+	require.NoError(r.t, err)
 	var run *runs.Run
-	eventually(t, "the last step waits", func() bool {
+	eventually(r.t, "the last step waits", func() bool {
 		if run, err = r.client.Runs().Run(ctx, f.Name(), id); err != nil {
 			return false
 		}
 		task, err := run.Task(ctx, "last")
 		return err == nil && task.State == runs.Paused
 	})
+	return run
+}
+
+// The workflow task that a verdict comes with fails at the server. The verdict is not lost.
+func TestVerdictOutlivesItsWorkflowTask(t *testing.T) {
+	t.Parallel()
+	f := foundFlow("LostFlow")
+	r, name := newNamespace(t, f)
+	run := r.believes(f, "lost")
 	decided := make(chan error, 1)
 	go func() {
-		_, err := r.client.Decide(ctx, f.Name(), id, "last", stepwell.Fail)
+		_, err := r.client.Decide(t.Context(), f.Name(), "lost", "last", stepwell.Fail)
 		decided <- err
 	}()
 	eventually(t, "a workflow task fails", func() bool {
@@ -271,12 +279,22 @@ func TestVerdictOutlivesItsWorkflowTask(t *testing.T) {
 			return e.GetWorkflowTaskFailedEventAttributes().GetCause() == enumspb.WORKFLOW_TASK_FAILED_CAUSE_BAD_SEARCH_ATTRIBUTES
 		})
 	})
-	_, err = stepwell.AddSearchAttributes(ctx, r.temporal, name)
+	_, err := stepwell.AddSearchAttributes(t.Context(), r.temporal, name)
 	require.NoError(t, err)
 	require.NoError(t, <-decided)
 	run = r.wait(run)
 	require.Equal(t, records.StatusFailed, run.Status, "%+v", run.Failure)
-	r.finds("StepwellFailedSteps = 'last'", workflowID)
+	r.finds("StepwellFailedSteps = 'last'", run.WorkflowID)
+}
+
+// If it fails again and again, whoever tells the verdict hears of it.
+func TestVerdictOfAStuckRun(t *testing.T) {
+	t.Parallel()
+	f := foundFlow("StuckFlow")
+	r, _ := newNamespace(t, f)
+	r.believes(f, "stuck")
+	_, err := r.client.Decide(t.Context(), f.Name(), "stuck", "last", stepwell.Fail)
+	require.ErrorContains(t, err, `the workflow tasks of "StuckFlow/stuck" fail`)
 }
 
 // What somebody else has put into a namespace is left as it is. Runs use the attributes that are right, and no others.

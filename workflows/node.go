@@ -28,7 +28,7 @@ type run struct {
 	limiter              limiter
 	// window is how many items run at the same time, nil if a limit says so.
 	window *window
-	// busy counts the activities of steps that are under way.
+	// busy counts the tasks that the server has.
 	busy   int
 	top    *scope
 	shards []*shard // those that were started

@@ -105,11 +105,7 @@ func (t *task) enter(ctx workflow.Context) error {
 	}
 	release, err := t.run.enter(ctx, t.s, t.activities, 1)
 	if err == nil {
-		t.busy++
-		t.release = func() {
-			t.busy--
-			release()
-		}
+		t.release = release
 	}
 	return err
 }
@@ -176,11 +172,13 @@ func (t *task) activity(ctx workflow.Context, tried *records.Tried) (activities.
 			o.TaskQueue = e.Rungs[tried.Rung].Queue
 		}
 		t.show(ctx, t.name, stateRunning, "")
+		t.busy++
 		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(t.flow, t.n.Name), t.in).Get(ctx, &res)
-		leave() // a catch runs without the limit
-		if err == nil && policy.Limit == (policies.Limit{}) {
-			t.window.heard(res.Queued, t.busy)
+		if err == nil && res.Queued != nil { // one that failed does not tell
+			t.window.heard(*res.Queued, t.busy)
 		}
+		t.busy--
+		leave() // a catch runs without the limit
 		through = err != nil || res.Again == nil || !res.Again.Deferred
 	}
 	if err == nil {

@@ -6,7 +6,8 @@ package workflows
 // the window has room for, it grows if none had waited, by 1, 2, 4 and so on. When one had, it goes back by a quarter of what it has
 // grown, and does not listen to those that were under way then.
 //
-// A nil window knows nothing and hears nothing.
+// A nil window knows nothing and hears nothing. What a workflow does depends on all of this: a change breaks the replay of runs that
+// are under way.
 type window struct {
 	least, limit int
 	// step is by how much it grows next, quiet how many tasks came back since it last grew, deaf how many still count for nothing.
@@ -31,7 +32,7 @@ func (w *window) heard(queued bool, busy int) {
 	default:
 		if w.quiet++; w.quiet >= w.limit {
 			w.limit = max(w.limit, min(w.limit+w.step, widest))
-			w.step, w.quiet = 2*w.step, 0
+			w.step, w.quiet = min(2*w.step, widest), 0
 		}
 	}
 }

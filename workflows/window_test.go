@@ -57,6 +57,21 @@ func TestWindowThatIsNotFullStays(t *testing.T) {
 	require.Equal(t, 16, w.now())
 }
 
+// However long it was as wide as can be, it goes on to learn.
+func TestWindowOfALongFanOut(t *testing.T) {
+	t.Parallel()
+	w := newWindow(16)
+	for range 100_000 {
+		w.heard(false, widest)
+	}
+	require.Equal(t, widest, w.now())
+	w.learned(16)
+	for range 16 {
+		w.heard(false, 16)
+	}
+	require.Greater(t, w.now(), 16)
+}
+
 func TestNoWindow(t *testing.T) {
 	t.Parallel()
 	var w *window

@@ -15,8 +15,10 @@ import (
 	"github.com/stepwell-flows/stepwell/records"
 )
 
-// InputVersion is the version of [Input] that this package writes.
-const InputVersion = 1
+// InputVersion is the latest version of [Input] and [ShardInput] that this package knows. Older workers refuse to run what they do not
+// know. What can do without the novelty of a version is therefore written as of the one before, see [Limits.Version]. 2 came
+// with Limits.Slots.
+const InputVersion = 2
 
 // Input starts a run. A client fills it in; to start a flow as a child of a workflow of one's own,
 // Plan and Params are enough.
@@ -71,6 +73,14 @@ type Limits struct {
 	// Activities is how many activities of one workflow run at the same time: shapes within shapes multiply, and a server
 	// does not take more than 2000. Defaults to 500.
 	Activities int `json:"activities,omitempty"`
+}
+
+// Version is that of an [Input] with these limits.
+func (l Limits) Version() int {
+	if l.Slots > 0 {
+		return 2
+	}
+	return 1
 }
 
 // WithDefaults fills in what is zero.

@@ -36,10 +36,9 @@ func ownServer(t *testing.T) (*minio.Server, *s3.Driver) {
 	return s, open(t, options(t, s))
 }
 
-// breakDown kills the server and starts it again after a while. The channel is closed when it is up.
-func breakDown(t *testing.T, s *minio.Server) <-chan struct{} {
+// restart starts a killed server again after a while. The channel is closed when it is up.
+func restart(t *testing.T, s *minio.Server) <-chan struct{} {
 	t.Helper()
-	s.Kill()
 	up := make(chan struct{})
 	go func() {
 		defer close(up)
@@ -89,7 +88,10 @@ func TestOutageDuringUpload(t *testing.T) {
 
 	var up <-chan struct{}
 	began := time.Now()
-	digest, size, err := patient(&breaking{Driver: d, lose: func() { up = breakDown(t, s) }}).PutFile(t.Context(), path)
+	digest, size, err := patient(&breaking{Driver: d, lose: func() {
+		s.Kill()
+		up = restart(t, s)
+	}}).PutFile(t.Context(), path)
 	require.NoError(t, err)
 	require.GreaterOrEqual(t, time.Since(began), outage)
 	require.Equal(t, int64(len(content)), size)
@@ -122,9 +124,10 @@ func TestOutageDuringDownload(t *testing.T) {
 	_, err = io.ReadFull(impatient, make([]byte, 1<<20))
 	require.NoError(t, err)
 
-	up := breakDown(t, s)
+	s.Kill()
 	_, err = io.Copy(io.Discard, impatient)
 	require.ErrorIs(t, err, driver.ErrUnavailable, "without patience")
+	up := restart(t, s)
 	_, err = io.ReadFull(r, got[1<<20:])
 	require.NoError(t, err)
 	require.True(t, bytes.Equal(content, got))
@@ -160,11 +163,10 @@ func TestOutageDuringSmallPuts(t *testing.T) {
 	}
 	for range 2 {
 		time.Sleep(300 * time.Millisecond)
-		up := breakDown(t, s)
-		time.Sleep(outage / 2)
+		s.Kill()
 		err := artifacts.New(d, artifacts.Options{}).PutDoc(t.Context(), "put/impatient", nil)
 		require.ErrorIs(t, err, driver.ErrUnavailable)
-		<-up
+		<-restart(t, s)
 	}
 	over.Store(true)
 	all.Wait()
