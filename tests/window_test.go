@@ -83,11 +83,11 @@ func TestWindowGrowsToWhatTheWorkersRun(t *testing.T) {
 	require.LessOrEqual(t, most, 40, "what waits costs the server")
 	replay(t, "window", h)
 
-	// The next shard begins where the one before it left off.
-	run = r.runWithin(f, "shards", workflows.Limits{Slots: 3, Tasks: 10, Shard: 50, Shards: 1, Follow: true})
+	// A shard begins where one before it left off. The next one starts before it ends.
+	run = r.runWithin(f, "shards", workflows.Limits{Slots: 3, Tasks: 10, Shard: 35, Shards: 1, Follow: true})
 	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
 	replay(t, "window-shards", r.history(run))
-	h = r.historyOf(workflows.ShardID(f.Name(), run.Run.Run, "items", nil, 50, 99))
+	h = r.historyOf(workflows.ShardID(f.Name(), run.Run.Run, "items", nil, 70, 99))
 	replay(t, "window-shard", h)
 	var in workflows.ShardInput
 	input := h.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetInput()
