@@ -3,6 +3,7 @@ package activities
 import (
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -31,7 +32,9 @@ func TestStoppedWithItsWorker(t *testing.T) {
 	}
 	term := isolate.Exit{Code: -1, Signal: syscall.SIGTERM}
 	require.False(t, stoppedWith(make(chan struct{}), term), "somebody has killed it")
-	late := make(chan struct{})
-	time.AfterFunc(10*time.Millisecond, func() { close(late) })
-	require.True(t, stoppedWith(late, term))
+	synctest.Test(t, func(t *testing.T) {
+		late := make(chan struct{})
+		time.AfterFunc(10*time.Millisecond, func() { close(late) })
+		require.True(t, stoppedWith(late, term))
+	})
 }

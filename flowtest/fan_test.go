@@ -309,6 +309,8 @@ func TestNestedShardsStop(t *testing.T) {
 	t.Parallel()
 	type grid struct{ Row, Col int }
 	var started atomic.Int64
+	var once sync.Once
+	failed := make(chan struct{})
 	rows := func(*grid) []int { return make([]int, 12) }
 	f := flow.New("NestedFlow", flow.Foreach("rows", rows, func(s *grid, _ int) {},
 		flow.Foreach("cols", rows, func(s *grid, _ int) {},
@@ -317,11 +319,21 @@ func TestNestedShardsStop(t *testing.T) {
 				if x := flow.Current(ctx).Index; x[0] == 0 && x[1] == 0 {
 					return flow.Fail("broken")
 				}
-				time.Sleep(300 * time.Millisecond)
+				<-failed
+				time.Sleep(time.Second) // for all shards to hear of it
 				return nil
 			})).Join("row", func(context.Context, *grid, flow.Inputs[grid]) error { return nil }),
 	).Join("all", func(context.Context, *grid, flow.Inputs[grid]) error { return nil }))
-	run := flowtest.Run(t, f, flowtest.Options{Limits: &workflows.Limits{Tasks: 1, Shard: 12, Window: 3, Shards: 2}})
+	run := flowtest.Run(t, f, flowtest.Options{
+		Limits: &workflows.Limits{Tasks: 1, Shard: 12, Window: 3, Shards: 2},
+		Prepare: func(env *testsuite.TestWorkflowEnvironment) {
+			env.SetOnActivityCompletedListener(func(_ *activityInfo, _ converterValue, err error) {
+				if err != nil {
+					once.Do(func() { close(failed) })
+				}
+			})
+		},
+	})
 	require.Equal(t, records.StatusFailed, run.Status)
 	require.Equal(t, "cell[0,0]", run.Failure.Task)
 	require.LessOrEqual(t, started.Load(), int64(2*2*3), "at most two shards, of two rows, of three cells each, were under way")

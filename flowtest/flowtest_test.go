@@ -188,12 +188,16 @@ func TestCatch(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+			timeout := time.Minute
+			if test.class == policies.TimedOut {
+				timeout = 50 * time.Millisecond
+			}
 			f := flow.New("Catches",
 				flow.Step("before", func(_ context.Context, s *state) error { s.Greeting = "from before"; return nil }),
 				flow.Step("risky", func(ctx context.Context, s *state) error {
 					s.Dirty, s.Greeting = "dirty", "overwritten"
 					return test.step(ctx, s)
-				}, policies.Timeout{Attempt: 50 * time.Millisecond}, policies.Retry{MaximumAttempts: 2, InitialInterval: time.Minute},
+				}, policies.Timeout{Attempt: timeout}, policies.Retry{MaximumAttempts: 2, InitialInterval: time.Minute},
 					policies.Catch(func(ctx context.Context, s *state, f *policies.Failure) error {
 						s.Failure = f
 						s.Seen = []string{s.Dirty, s.Greeting, flow.Current(ctx).Task}

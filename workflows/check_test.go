@@ -1,22 +1,19 @@
-package workflows_test
+package workflows
 
 import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"go.temporal.io/sdk/testsuite"
 
 	"github.com/stepwell-flows/stepwell/flow"
-	"github.com/stepwell-flows/stepwell/workflows"
 )
 
 // A plan that somebody wrote by hand, and not whole, fails the run at once and does not keep its workflow trying for ever.
 func TestPlanThatIsNotWhole(t *testing.T) {
 	t.Parallel()
-	var suite testsuite.WorkflowTestSuite
-	env := suite.NewTestWorkflowEnvironment()
-	workflows.Register(env, "HandFlow")
-	env.ExecuteWorkflow("HandFlow", workflows.Input{Run: "r", Prepared: true, Plan: flow.Plan{Flow: "HandFlow", Root: flow.PlanNode{
+	env := newEnv()
+	Register(env, "HandFlow")
+	env.ExecuteWorkflow("HandFlow", Input{Run: "r", Prepared: true, Plan: flow.Plan{Flow: "HandFlow", Root: flow.PlanNode{
 		Kind: flow.KindSeq, Nodes: []flow.PlanNode{
 			{Kind: flow.KindDecide, Name: "each"}, {Kind: flow.KindForeach, Name: "each"},
 			{Kind: flow.KindBranch, Name: "both"}, {Kind: flow.KindLoop, Name: "again"},

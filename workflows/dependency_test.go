@@ -27,9 +27,7 @@ type dependencyEnv struct {
 
 func newDependencyEnv(t testing.TB) *dependencyEnv {
 	t.Helper()
-	var suite testsuite.WorkflowTestSuite
-	e := &dependencyEnv{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, seq: map[string]int{}, settings: modelSettings}
-	e.SetTestTimeout(time.Minute)
+	e := &dependencyEnv{TestWorkflowEnvironment: newEnv(), t: t, seq: map[string]int{}, settings: modelSettings}
 	e.start = e.Now()
 	RegisterDependency(e)
 	return e

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/stepwell-flows/stepwell/flow"
@@ -18,8 +17,7 @@ import (
 // detailed is what the Web UI shows after do.
 func detailed(t *testing.T, do func(ctx workflow.Context, r *run)) string {
 	t.Helper()
-	var suite testsuite.WorkflowTestSuite
-	env := suite.NewTestWorkflowEnvironment()
+	env := newEnv()
 	env.SetStartTime(time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC))
 	env.ExecuteWorkflow(func(ctx workflow.Context) (string, error) {
 		r := newRun(ctx, "GridFlow", "1", policies.Defaults{}, nil, 0)
@@ -119,8 +117,7 @@ func TestDetailsOfAShard(t *testing.T) {
 }
 
 func BenchmarkDetails(b *testing.B) {
-	var suite testsuite.WorkflowTestSuite
-	env := suite.NewTestWorkflowEnvironment()
+	env := newEnv()
 	env.ExecuteWorkflow(func(ctx workflow.Context) error {
 		r := newRun(ctx, "GridFlow", "1", policies.Defaults{}, nil, 0)
 		for i := range maxShown {

@@ -7,7 +7,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.temporal.io/sdk/activity"
-	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
 
 	"github.com/stepwell-flows/stepwell/activities"
@@ -19,8 +18,7 @@ import (
 // A probe that is stopped before it runs does not open the gate for others.
 func TestProbeThatNeverRan(t *testing.T) {
 	t.Parallel()
-	var suite testsuite.WorkflowTestSuite
-	env := suite.NewTestWorkflowEnvironment()
+	env := newEnv()
 	env.ExecuteWorkflow(func(ctx workflow.Context) (bool, error) {
 		r := newRun(ctx, "GateFlow", "1", policies.Defaults{}, nil, 1)
 		place, err := r.enter(ctx, r.top, r.activities, 1)
@@ -53,8 +51,7 @@ func TestProbeThatNeverRan(t *testing.T) {
 // A task that has to wait alone holds nobody back, and keeps nobody's place.
 func TestTaskThatWaitsAlone(t *testing.T) {
 	t.Parallel()
-	var suite testsuite.WorkflowTestSuite
-	env := suite.NewTestWorkflowEnvironment()
+	env := newEnv()
 	env.RegisterActivityWithOptions(func(_ context.Context, in activities.StepInput) (activities.StepResult, error) {
 		if in.Index[0] == 0 && in.Before == 0 {
 			return activities.StepResult{Again: &activities.Again{Attempt: 1, Wait: 3 * time.Second, Deferred: true, Alone: true}}, nil

@@ -32,9 +32,7 @@ type limiterEnv struct {
 
 func newLimiterEnv(t testing.TB) *limiterEnv {
 	t.Helper()
-	var suite testsuite.WorkflowTestSuite
-	e := &limiterEnv{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, limits: map[string]*semaphore{}}
-	e.SetTestTimeout(time.Minute)
+	e := &limiterEnv{TestWorkflowEnvironment: newEnv(), t: t, limits: map[string]*semaphore{}}
 	e.reply = e.serve
 	e.RegisterActivityWithOptions(func(_ context.Context, messages []activities.LimitMessage) (activities.LimitSent, error) {
 		e.mu.Lock()

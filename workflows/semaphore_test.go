@@ -34,9 +34,7 @@ type limitEnv struct {
 
 func newLimitEnv(t testing.TB) *limitEnv {
 	t.Helper()
-	var suite testsuite.WorkflowTestSuite
-	e := &limitEnv{TestWorkflowEnvironment: suite.NewTestWorkflowEnvironment(), t: t, dead: map[string]bool{}, reset: map[string]string{}}
-	e.SetTestTimeout(time.Minute)
+	e := &limitEnv{TestWorkflowEnvironment: newEnv(), t: t, dead: map[string]bool{}, reset: map[string]string{}}
 	RegisterLimit(e)
 	start := e.Now()
 	e.RegisterActivityWithOptions(func(_ context.Context, grants []activities.LimitGrant) ([]activities.LimitFate, error) {

@@ -39,7 +39,7 @@ func TestChunkOutlivesAnItem(t *testing.T) {
 			}))
 			o := predict.Options{Retry: quick(3)}
 			if test.class == policies.TimedOut {
-				o.Timeout = 2 * time.Second // that of the others, too
+				o.Timeout = 5 * time.Second // that of the others, too
 			}
 			out, err := predict.Batch[question, reaction](inTask(t, &notes{}), newClient(t, url, o), questions(30), predict.BatchOptions{Chunk: 30})
 			require.NoError(t, err)

@@ -18,20 +18,20 @@ func TestBatchParksForTheLongestWait(t *testing.T) {
 	var asked atomic.Int32
 	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if asked.Add(1) == 1 {
-			w.Header().Set("Retry-After", "30")
+			w.Header().Set("Retry-After", "60")
 			w.WriteHeader(http.StatusTooManyRequests)
 			return
 		}
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
-	c := newClient(t, url, predict.Options{MaxParallel: 1, Retry: quick(3), Dependency: policies.Dependency{
+	c := newClient(t, url, predict.Options{MaxParallel: 1, Patience: 2 * time.Minute, Retry: quick(3), Dependency: policies.Dependency{
 		Name: "models", Breaker: policies.Breaker{Failures: 3, Cooldown: 5 * time.Second},
 	}})
 	_, err := predict.Batch[question, reaction](inTask(t, &notes{}), c, questions(5), predict.BatchOptions{})
 	d, ok := policies.DeferralOf(err, nil)
 	require.True(t, ok, "%v", err)
-	require.Greater(t, d.For, 25*time.Second, "5 s is the breaker's")
-	require.Less(t, d.For, 35*time.Second)
+	require.Greater(t, d.For, 40*time.Second, "5 s is the breaker's")
+	require.Less(t, d.For, 70*time.Second)
 }
 
 // A long wait is that of an item that is tried again at all, and no longer than the client's MaximumRetryAfter.

@@ -128,14 +128,14 @@ func TestGRPC(t *testing.T) {
 // The interceptor says how long to wait while a key is being executed, and the client waits.
 func TestGRPCInFlight(t *testing.T) {
 	t.Parallel()
-	begun, goOn := make(chan struct{}), make(chan struct{})
+	clock, begun, goOn := newClock(), make(chan struct{}), make(chan struct{})
 	var executed atomic.Int32
 	conn := grpcServer(t, func(_ context.Context, n int64) (int64, error) {
 		executed.Add(1)
 		close(begun)
 		<-goOn
 		return 2 * n, nil
-	}, predict.Interceptor(memory(), predict.ServerOptions{}))
+	}, predict.Interceptor(memory(), predict.ServerOptions{Now: clock.now}))
 	first := make(chan error, 1)
 	c := grpcClient(t, conn, predict.Options{})
 	go func() {
@@ -143,11 +143,12 @@ func TestGRPCInFlight(t *testing.T) {
 		first <- err
 	}()
 	<-begun
-	_, err := askGRPC(t.Context(), grpcClient(t, conn, predict.Options{Patience: 500 * time.Millisecond}), "a", 1)
+	clock.advance(20 * time.Second)
+	_, err := askGRPC(t.Context(), grpcClient(t, conn, predict.Options{Patience: 5 * time.Second}), "a", 1)
 	require.Equal(t, codes.Aborted, status.Code(err))
 	f := policies.Classify(err)
 	require.Equal(t, policies.RateLimited, f.Class)
-	require.Equal(t, time.Second, f.RetryAfter)
+	require.Equal(t, 20*time.Second, f.RetryAfter)
 	close(goOn)
 	require.NoError(t, <-first)
 	got, err := askGRPC(t.Context(), grpcClient(t, conn, predict.Options{}), "a", 1)

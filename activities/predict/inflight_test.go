@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/stepwell-flows/stepwell/activities/predict"
@@ -54,13 +57,21 @@ func TestInFlightIsNoAttempt(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, 6, got)
 			case "gRPC":
+				executes := make(chan struct{})
 				conn := grpcServer(t, func(context.Context, int64) (int64, error) {
 					if asked.Add(1) == 1 {
+						close(executes)
 						<-crash
 					}
 					return 6, nil
+				}, func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+					if asked.Load() > 0 {
+						return next(ctx, req)
+					}
+					go func() { _, _ = next(context.WithoutCancel(ctx), req) }()
+					<-executes
+					return nil, status.Error(codes.Unavailable, "the server crashed")
 				}, predict.Interceptor(store, o))
-				options.Timeout = time.Second
 				c, err := predict.New(predict.GRPC(conn, "/test.Predictor/Double"), options)
 				require.NoError(t, err)
 				got, err := predict.Call[*wrapperspb.Int64Value, *wrapperspb.Int64Value](ctx, c, "op", wrapperspb.Int64(3))

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -132,7 +133,10 @@ func newCollector(t *testing.T) *collector {
 
 // env makes programs send to the collector.
 func (c *collector) env() []string {
-	return []string{"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + c.address, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_TRACES_EXPORTER=otlp"}
+	return []string{
+		"OTEL_EXPORTER_OTLP_ENDPOINT=http://" + c.address, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc", "OTEL_TRACES_EXPORTER=otlp",
+		"OTEL_BSP_SCHEDULE_DELAY=50", // else all is sent at the end, and a slow machine cannot in two seconds
+	}
 }
 
 // Export implements the collector's service.
@@ -151,6 +155,14 @@ func (c *collector) all() []*tracepb.Span {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.spans
+}
+
+// wait waits until a span has arrived, and with it those that its process ended before.
+func (c *collector) wait(t *testing.T, name string) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(c.all(), func(s *tracepb.Span) bool { return s.GetName() == name })
+	}, time.Minute, 10*time.Millisecond)
 }
 
 // program is the starter or the worker as a process of its own.

@@ -43,6 +43,7 @@ func TestTraceOfARun(t *testing.T) {
 	worker.line(t, "worker for TracedFlow, TroubledFlow polls")
 	starter := start(t, "starter", env, "run", "TracedFlow", "--task-queue", t.Name())
 	require.Equal(t, stepwell.ExitOK, starter.exit(t))
+	c.wait(t, "run TracedFlow")
 	worker.stop(t)
 
 	spans := c.all()
