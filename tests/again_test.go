@@ -112,11 +112,11 @@ func TestPausedRunGoesOnWithMendedCode(t *testing.T) {
 			require.NoError(t, err)
 			paused := func(task string) {
 				t.Helper()
-				require.Eventually(t, func() bool {
+				eventually(t, task+" is paused", func() bool {
 					require.NoError(t, run.Refresh(t.Context()))
 					found, err := run.Task(t.Context(), task)
 					return err == nil && found.State == runs.Paused
-				}, time.Minute, 50*time.Millisecond)
+				})
 			}
 			paused("item[1]")
 			paused("item[2]")

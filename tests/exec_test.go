@@ -176,5 +176,5 @@ func TestStubbornCommand(t *testing.T) {
 	r := newRig(t, t.TempDir(), f)
 	run := r.run(f, nil)
 	require.Equal(t, policies.TimedOut, run.Failure.Class, run.Failure.Message)
-	require.Empty(t, processes("STUBBORN=yes"))
+	gone(t, "STUBBORN=yes")
 }

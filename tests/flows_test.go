@@ -80,7 +80,7 @@ func chainFlow() *flow.Flow {
 			for i := range s.Large {
 				s.Large[i] = float64(i) / 7
 			}
-		}),
+		}, policies.Timeout{Heartbeat: 30 * time.Second}), // a test has it wait for its store for as long
 		chainStep("c", nil),
 		chainStep("d", nil),
 	)
@@ -108,7 +108,7 @@ func fiftyFlow() *flow.Flow {
 			s.Trail = append(s.Trail, n)
 			journal(s.Journal).note("end:s%02d:%d", n, flow.Current(ctx).Attempt)
 			return nil
-		}, policies.Timeout{Heartbeat: 2 * time.Second}, policies.Retry{MaximumAttempts: 1, Lost: 50}))
+		}, policies.Timeout{Heartbeat: 5 * time.Second}, policies.Retry{MaximumAttempts: 1, Lost: 50}))
 	}
 	return flow.New("FiftyFlow", nodes...)
 }
@@ -141,7 +141,7 @@ func heldFlow() *flow.Flow {
 			}
 			s.Dirty = ""
 			return nil
-		}, policies.Timeout{Heartbeat: 2 * time.Second}, policies.Retry{MaximumAttempts: 1, Lost: 1},
+		}, policies.Timeout{Heartbeat: 8 * time.Second}, policies.Retry{MaximumAttempts: 1, Lost: 1},
 			policies.Catch(func(ctx context.Context, s *held, f *policies.Failure) error {
 				journal(s.Journal).note("catch:%d", f.Attempt)
 				s.Caught = f

@@ -257,7 +257,7 @@ type cautious struct{ Calls int }
 
 // The cooldown is longer than a machine that is busy needs to start another process.
 func cautiousFlow() *flow.Flow {
-	service := policies.Dependency{Name: "cautious", Breaker: policies.Breaker{Failures: 2, Cooldown: 10 * time.Second}}
+	service := policies.Dependency{Name: "cautious", Breaker: policies.Breaker{Failures: 2, Cooldown: 20 * time.Second}}
 	return flow.New("CautiousFlow", flow.Step("call", func(ctx context.Context, s *cautious) error {
 		for range 2 {
 			call, err := guard.From(ctx).Dependency(service).Begin(false)

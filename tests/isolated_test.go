@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -61,8 +60,7 @@ func TestWildSteps(t *testing.T) {
 				require.Contains(t, s.Caught.Message, c.message)
 				require.Equal(t, 1, s.Caught.CodeFailures)
 			}
-			require.Eventually(t, func() bool { return len(processes("WILD="+run.Run.Run)) == 0 }, 10*time.Second, 10*time.Millisecond,
-				"nothing that it started is left") // what was killed takes a moment to be gone
+			gone(t, "WILD="+run.Run.Run)
 			if c.mode == "kill" {
 				return
 			}
@@ -73,7 +71,7 @@ func TestWildSteps(t *testing.T) {
 				require.Greater(t, last.Usage.PeakMemory, int64(wildMemory))
 			}
 			if c.mode == "loud" {
-				log := r.logOf(run, "wild", 1)
+				log := r.logOf(run, "wild", len(all)) // one before may have been lost on a busy machine
 				require.Less(t, len(log), 2<<20)
 				for _, part := range []string{`"msg":"line 0","source":"stdout"`, `"msg":"line 1048575"`, "bytes are left out here", `"msg":"the end","source":"stderr"`} {
 					require.Contains(t, log, part)
@@ -100,6 +98,12 @@ func processes(setting string) []int {
 	return found
 }
 
+// gone waits until nothing that has a setting in its environment is left: what was killed takes a moment to be gone.
+func gone(t testing.TB, setting string) {
+	t.Helper()
+	eventually(t, "nothing with "+setting+" is left", func() bool { return len(processes(setting)) == 0 })
+}
+
 // A function that ignores its context is killed when its attempt is over.
 func TestDeafStepIsKilled(t *testing.T) {
 	t.Parallel()
@@ -114,7 +118,7 @@ func TestDeafStepIsKilled(t *testing.T) {
 		require.Equal(t, policies.TimedOut, a.Failure.Class)
 		require.NotNil(t, a.Usage, "the process was waited for")
 	}
-	require.Empty(t, processes("TEST_DEAF=yes"))
+	gone(t, "TEST_DEAF=yes")
 }
 
 // Isolated steps do all that steps do.
@@ -193,7 +197,7 @@ func TestKilledWorkerOfIsolatedStep(t *testing.T) {
 	require.NoError(t, err)
 	eventually(t, "the step's process is gone", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) })
 	w.add()
-	eventually(t, "what it started is gone", func() bool { return len(processes("WILD="+id)) == 0 })
+	gone(t, "WILD="+id)
 	run := w.attach(flowName, id)
 	require.Equal(t, records.StatusCompleted, run.Status)
 	require.Equal(t, []records.Outcome{records.Lost, records.Completed}, outcomes(attempts(t, run, "wild")))
@@ -233,7 +237,7 @@ func TestDrainedIsolatedStep(t *testing.T) {
 	require.NoError(t, err)
 	eventually(t, "the step is running", func() bool { return j.count("held:") == 1 })
 	r.restart(wildFlow())
-	require.Empty(t, processes("WILD="+run.Run.Run))
+	gone(t, "WILD="+run.Run.Run)
 	run = r.wait(run)
 	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
 	all := attempts(t, run, "wild")
@@ -253,7 +257,7 @@ func TestCancelledIsolatedStep(t *testing.T) {
 	run = r.wait(run)
 	require.Equal(t, records.StatusCancelled, run.Status)
 	require.Equal(t, []records.Outcome{records.Cancelled}, outcomes(attempts(t, run, "wild")))
-	require.Empty(t, processes("WILD="+run.Run.Run))
+	gone(t, "WILD="+run.Run.Run)
 }
 
 // A store that no other process can open keeps the steps in the worker's process, and the log says so.

@@ -68,7 +68,7 @@ func (r *rig) restart(flows ...*flow.Flow) {
 	queue := strings.NewReplacer("/", "-", "#", "-").Replace(r.t.Name())
 	r.store = store
 	r.client = stepwell.NewClient(r.temporal, store, stepwell.ClientOptions{
-		TaskQueue: queue, Namespace: testserver.Get(r.t).Namespace, Heartbeat: 5 * time.Second, User: "tester",
+		TaskQueue: queue, Namespace: testserver.Get(r.t).Namespace, Heartbeat: 15 * time.Second, User: "tester",
 	})
 	w, err := stepwell.NewWorker(r.temporal, store, stepwell.WorkerOptions{TaskQueue: queue, Drain: 500 * time.Millisecond}, flows...)
 	require.NoError(r.t, err)
