@@ -1,4 +1,4 @@
-# The verbs of this repository. CI (.ci/run) calls these and `go test ./...`, nothing else.
+# The verbs of this repository. CI (.ci/run) calls these and `go test -timeout 30m ./...`, nothing else.
 # `make help` lists them. Go is the only thing that has to be there: tools are built on first use from the
 # versions pinned in tools/*/go.mod, into a cache outside the repository.
 
@@ -34,7 +34,7 @@ help: ## list the verbs
 
 .PHONY: test
 test: ## run every test, as the README says
-	$(GO) test ./...
+	$(GO) test -timeout 30m ./...
 
 .PHONY: test/race
 test/race: ## run the tests under the race detector (needs a C compiler)

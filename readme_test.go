@@ -31,7 +31,7 @@ func TestReadme(t *testing.T) {
 	}
 	ci, err := os.ReadFile(".ci/run")
 	require.NoError(t, err)
-	const command = "\ngo test ./...\n"
+	const command = "\ngo test -timeout 30m ./...\n"
 	require.Contains(t, string(readme), command)
 	require.Contains(t, string(ci), command)
 }
