@@ -71,7 +71,8 @@ func SearchAttributes(ctx context.Context, c client.Client, namespace string) ([
 }
 
 // AddSearchAttributes gives a namespace the search attributes of runs that it lacks, and says how all stand then. It can be called
-// again. It returns when the server knows them: about four seconds after it created some. That some cannot be had is not an error: they say why.
+// again. It returns when the server knows them: about four seconds after it created some. That some cannot be had is not an error:
+// they say why.
 func AddSearchAttributes(ctx context.Context, c client.Client, namespace string) ([]SearchAttribute, error) {
 	all, err := SearchAttributes(ctx, c, namespace)
 	if err != nil {

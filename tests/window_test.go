@@ -81,14 +81,14 @@ func TestWindowGrowsToWhatTheWorkersRun(t *testing.T) {
 	most := underWay(h, "WindowFlow.item")
 	require.GreaterOrEqual(t, most, 6, "it began with 3")
 	require.LessOrEqual(t, most, 40, "what waits costs the server")
-	replay(t, "window", h)
+	replay(t, "window-v2", h)
 
 	// A shard begins where one before it left off. The next one starts before it ends.
 	run = r.runWithin(f, "shards", workflows.Limits{Slots: 3, Tasks: 10, Shard: 35, Shards: 1, Follow: true})
 	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
-	replay(t, "window-shards", r.history(run))
+	replay(t, "window-v2-shards", r.history(run))
 	h = r.historyOf(workflows.ShardID(f.Name(), run.Run.Run, "items", nil, 70, 99))
-	replay(t, "window-shard", h)
+	replay(t, "window-v2-shard", h)
 	var in workflows.ShardInput
 	input := h.GetEvents()[0].GetWorkflowExecutionStartedEventAttributes().GetInput()
 	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(input, &in))

@@ -265,7 +265,7 @@ func (r *run) sharded(ctx workflow.Context, s *scope, f *fan, first, count int, 
 				}
 				from := first + k*size
 				out, err := r.shard(ctx, s, ShardInput{
-					Version: r.limits.Version(), Flow: r.flow, Run: r.id, Node: *f.n, Index: f.x, From: f.from, List: f.list,
+					Version: r.version, Flow: r.flow, Run: r.id, Node: *f.n, Index: f.x, From: f.from, List: f.list,
 					First: from, Count: min(size, first+count-from), Quota: quota, MaxParallel: permits, Tell: follow && next < children,
 					Stop: s.strict, Look: at.Look || r.reset(), Defaults: r.defaults, Limits: r.limits, Rungs: r.rungs,
 					Search: r.search, Width: r.window.now(),

@@ -28,7 +28,9 @@ type run struct {
 	limiter              limiter
 	// window is how many items run at the same time, nil if a limit says so.
 	window *window
-	// busy counts the tasks that the server has.
+	// version is that of the input. In the first, the window heard otherwise, see [task.hear].
+	version int
+	// busy counts the tasks that the server has; in version 1, those that have entered.
 	busy   int
 	top    *scope
 	shards []*shard // those that were started

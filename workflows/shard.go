@@ -71,6 +71,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 			"the shard was started by another version of Stepwell (upgrade this worker)", string(policies.Permanent), nil)
 	}
 	r := newRun(ctx, in.Flow, in.Run, in.Defaults, &in.Limits, in.MaxParallel)
+	r.version = in.Version
 	r.quiet = true
 	if err := errors.Join(r.answers(ctx), r.persons(ctx)); err != nil {
 		return ShardOutput{}, err

@@ -107,7 +107,25 @@ func (t *task) enter(ctx workflow.Context) error {
 	if err == nil {
 		t.release = release
 	}
+	if err == nil && t.version == 1 {
+		t.busy++
+		t.release = func() {
+			t.busy--
+			release()
+		}
+	}
 	return err
+}
+
+// hear tells the window what a task said that has come back. In version 1, one that did not know said that it had not waited, and
+// those with a limit were not heard.
+func (t *task) hear(queued *bool) {
+	switch {
+	case t.version > 1 && queued != nil:
+		t.window.heard(*queued, t.busy)
+	case t.version == 1 && t.n.Policy.Limit == (policies.Limit{}):
+		t.window.heard(queued != nil && *queued, t.busy)
+	}
 }
 
 // activity runs the task's activity once.
@@ -172,12 +190,16 @@ func (t *task) activity(ctx workflow.Context, tried *records.Tried) (activities.
 			o.TaskQueue = e.Rungs[tried.Rung].Queue
 		}
 		t.show(ctx, t.name, stateRunning, "")
-		t.busy++
-		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(t.flow, t.n.Name), t.in).Get(ctx, &res)
-		if err == nil && res.Queued != nil { // one that failed does not tell
-			t.window.heard(*res.Queued, t.busy)
+		if t.version > 1 {
+			t.busy++
 		}
-		t.busy--
+		err = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, o), activities.StepType(t.flow, t.n.Name), t.in).Get(ctx, &res)
+		if err == nil { // one that failed does not tell
+			t.hear(res.Queued)
+		}
+		if t.version > 1 {
+			t.busy--
+		}
 		leave() // a catch runs without the limit
 		through = err != nil || res.Again == nil || !res.Again.Deferred
 	}

@@ -16,8 +16,8 @@ import (
 )
 
 // InputVersion is the latest version of [Input] and [ShardInput] that this package knows. Older workers refuse to run what they do not
-// know. What can do without the novelty of a version is therefore written as of the one before, see [Limits.Version]. 2 came
-// with Limits.Slots.
+// know. What can do without the novelty of a version is therefore written as of the one before, see [Limits.Version], and a shard as its
+// parent. 2 is for runs with Limits.Slots, of which more tasks tell whether they waited.
 const InputVersion = 2
 
 // Input starts a run. A client fills it in; to start a flow as a child of a workflow of one's own,
@@ -120,6 +120,7 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 		return Output{}, temporal.NewNonRetryableApplicationError(err.Error(), string(policies.Invalid), nil)
 	}
 	r := newRun(ctx, in.Plan.Flow, in.Run, in.Defaults, in.Limits, in.MaxParallel)
+	r.version = max(1, in.Version)
 	if err := errors.Join(r.answers(ctx), r.persons(ctx)); err != nil {
 		return Output{}, err
 	}
