@@ -8,10 +8,9 @@ import (
 	"maps"
 	"sync"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/internal/readahead"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 )
@@ -233,7 +232,7 @@ func (j *joinSource) all(ctx context.Context) iter.Seq2[flow.Input, error] {
 			return
 		}
 		shards := (in.Len + in.Shard - 1) / in.Shard
-		for d, err := range inOrder(ctx, 2, shards, j.loadShard) {
+		for d, err := range readahead.InOrder(ctx, 2, shards, j.loadShard) {
 			if err != nil {
 				yield(flow.Input{}, err)
 				return
@@ -245,7 +244,7 @@ func (j *joinSource) all(ctx context.Context) iter.Seq2[flow.Input, error] {
 				continue
 			}
 			batch := func(ctx context.Context, i int) (records.Shard, error) { return j.loadBatch(ctx, d.Batches[i]) }
-			for b, err := range inOrder(ctx, 4, len(d.Batches), batch) {
+			for b, err := range readahead.InOrder(ctx, 4, len(d.Batches), batch) {
 				if err != nil {
 					yield(flow.Input{}, err)
 					return
@@ -309,50 +308,10 @@ func (j *joinSource) failed(ctx context.Context, parts []records.Item, yield fun
 
 func (j *joinSource) parts(ctx context.Context, parts []records.Item, yield func(flow.Input, error) bool) bool {
 	read := func(ctx context.Context, i int) (flow.Input, error) { return j.input(ctx, parts[i]) }
-	for in, err := range inOrder(ctx, readAhead, len(parts), read) {
+	for in, err := range readahead.InOrder(ctx, readAhead, len(parts), read) {
 		if !yield(in, err) || err != nil {
 			return false
 		}
 	}
 	return true
-}
-
-// inOrder yields what read returns for 0 to n-1, in order, and reads up to width of them before their turn. After an error
-// it ends.
-func inOrder[T any](ctx context.Context, width, n int, read func(context.Context, int) (T, error)) iter.Seq2[T, error] {
-	return func(yield func(T, error) bool) {
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		type result struct {
-			v   T
-			err error
-		}
-		width = min(width, n)
-		slots := make([]chan result, width) // of i, i+width, … in turn
-		for i := range slots {
-			slots[i] = make(chan result, 1)
-		}
-		var group errgroup.Group
-		defer func() { _ = group.Wait() }()
-		defer cancel()
-		start := func(i int) {
-			group.Go(func() error {
-				v, err := read(ctx, i)
-				slots[i%width] <- result{v, err}
-				return nil
-			})
-		}
-		for i := range width {
-			start(i)
-		}
-		for i := range n {
-			r := <-slots[i%width]
-			if next := i + width; next < n && r.err == nil {
-				start(next)
-			}
-			if !yield(r.v, r.err) || r.err != nil {
-				return
-			}
-		}
-	}
 }

@@ -295,7 +295,7 @@ func (r *Reader) Find(ctx context.Context, pathspec string) (*Run, error) {
 	return r.Run(ctx, p.Flow, p.Run)
 }
 
-// Latest returns the newest run that match accepts.
+// Latest returns the newest run that match accepts, which must not be nil.
 func (r *Reader) Latest(ctx context.Context, flowName string, match func(*Run) bool) (*Run, error) {
 	for run, err := range r.Runs(ctx, flowName) {
 		if err != nil {

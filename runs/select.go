@@ -11,7 +11,7 @@ import (
 	"github.com/stepwell-flows/stepwell/records"
 )
 
-// readAhead is how many runs are read at the same time, at most.
+// readAhead is how many runs, or records of tasks, are read at the same time, at most.
 const readAhead = 32
 
 // Runs yields a flow's runs, newest first, like [Reader.Select] of all.

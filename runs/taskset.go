@@ -9,6 +9,7 @@ import (
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/internal/readahead"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 )
@@ -249,16 +250,25 @@ func (s *taskSet) task(ctx context.Context, e entry) (*Task, error) {
 }
 
 func (s *taskSet) each(ctx context.Context, want func(State) bool) iter.Seq2[*Task, error] {
+	var wanted []int
+	for i, e := range s.tasks {
+		if want(longStates[e.state]) {
+			wanted = append(wanted, i)
+		}
+	}
+	read := func(ctx context.Context, i int) (*Task, error) {
+		t, err := s.task(ctx, s.tasks[wanted[i]])
+		if errors.Is(err, artifacts.ErrNotFound) {
+			return nil, nil //nolint:nilnil // deleted since the keys were listed
+		}
+		return t, err
+	}
 	return func(yield func(*Task, error) bool) {
-		for _, e := range s.tasks {
-			if !want(longStates[e.state]) {
+		for t, err := range readahead.InOrder(ctx, readAhead, len(wanted), read) {
+			if t == nil && err == nil {
 				continue
 			}
-			t, err := s.task(ctx, e)
-			if errors.Is(err, artifacts.ErrNotFound) {
-				continue // deleted since the keys were listed
-			}
-			if !yield(t, err) || err != nil {
+			if !yield(t, err) {
 				return
 			}
 		}

@@ -170,6 +170,7 @@ func killFanOut(t testing.TB, location string, env []string, items int, pause ti
 	// Not through the command line: only an embedded server of its own makes it notice soon that a workflow task is lost.
 	temporal, err := client.DialContext(t.Context(), client.Options{
 		HostPort: server.address, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+		ConnectionOptions: client.ConnectionOptions{GetSystemInfoTimeout: time.Minute}, // a busy machine takes more than the default 5 s
 	})
 	require.NoError(t, err)
 	defer temporal.Close()

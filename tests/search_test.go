@@ -193,6 +193,7 @@ func newNamespace(t testing.TB, flows ...*flow.Flow) (*rig, string) {
 	require.NoError(t, err)
 	c, err := client.DialContext(t.Context(), client.Options{
 		HostPort: server.Address, Namespace: name, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
+		ConnectionOptions: client.ConnectionOptions{GetSystemInfoTimeout: time.Minute}, // a busy machine takes more than the default 5 s
 	})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)

@@ -146,7 +146,7 @@ func TestEmbeddedWorkerIsHandedStepsDirectly(t *testing.T) {
 	server := testserver.Get(t)
 	c, err := client.DialContext(t.Context(), client.Options{
 		HostPort: server.Address, Namespace: server.Namespace, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler)),
-		ConnectionOptions: client.ConnectionOptions{DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(count)}},
+		ConnectionOptions: client.ConnectionOptions{GetSystemInfoTimeout: time.Minute, DialOptions: []grpc.DialOption{grpc.WithChainUnaryInterceptor(count)}},
 	})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)

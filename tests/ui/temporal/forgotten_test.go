@@ -103,7 +103,9 @@ func TestARunIsReadWholeAfterTemporalForgotIt(t *testing.T) {
 	dev.rest()
 	require.Contains(t, output(t, dir, "run", "OrderFlow", "--note", "quietly"), "no rows are left")
 	require.Contains(t, output(t, dir, "run", "ShopFlow", "--note", "quietly"), "exit code 0")
-	temporal, err := client.DialContext(t.Context(), client.Options{HostPort: address})
+	temporal, err := client.DialContext(t.Context(), client.Options{
+		HostPort: address, ConnectionOptions: client.ConnectionOptions{GetSystemInfoTimeout: time.Minute}, // a busy machine takes more than the default 5 s
+	})
 	require.NoError(t, err)
 	t.Cleanup(temporal.Close)
 	ui := start(t, "ui", "--listen", "127.0.0.1:0", "--state-dir", dir)

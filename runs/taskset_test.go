@@ -1,0 +1,55 @@
+package runs_test
+
+import (
+	"context"
+	"io"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/artifacts/driver"
+	"github.com/stepwell-flows/stepwell/artifacts/mem"
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
+	"github.com/stepwell-flows/stepwell/runs"
+)
+
+// distant is a store that takes ten milliseconds for each object.
+type distant struct{ driver.Driver }
+
+func (d distant) Get(ctx context.Context, key string, offset int64) (io.ReadCloser, error) {
+	time.Sleep(10 * time.Millisecond)
+	return d.Driver.Get(ctx, key, offset)
+}
+
+func TestManyTasksAreReadAhead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n = 640
+		store := artifacts.New(distant{mem.New()}, artifacts.Options{})
+		f := grid(flow.Fan{})
+		l := gridLab{lab{store, runs.New(store, nil)}, t, f, f.Plan()}
+		l.begin("r1", nil)
+		l.did("r1", "load", nil, items(n))
+		for i := range n {
+			l.did("r1", "fit", flow.Index{i}, nil)
+		}
+		fit := l.step("r1", "fit")
+		require.NoError(t, store.DeleteDoc(t.Context(), records.TaskKey("Grid", "r1", "fit", flow.Index{5})))
+		began, next := time.Now(), 0
+		for task, err := range fit.Tasks(t.Context()) {
+			require.NoError(t, err)
+			if next == 5 {
+				next++ // it was deleted meanwhile
+			}
+			require.Equal(t, flow.Index{next}, task.Index)
+			require.NotNil(t, task.Record)
+			next++
+		}
+		require.Equal(t, n, next)
+		require.Equal(t, n/32*10*time.Millisecond, time.Since(began), "32 at a time")
+	})
+}
