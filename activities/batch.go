@@ -238,12 +238,12 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 		return out, false, err
 	}
 	if in.Look {
-		s := records.Seeker{Store: b.store, Run: b.run, Fresh: true}
+		s := records.Seeker{Store: b.store, Run: b.run}
 		chain, err := s.Chain(ctx, records.ItemsKey(in.Foreach))
 		if err != nil {
 			return out, false, err
 		}
-		for _, run := range chain {
+		for _, run := range since(chain, in.From)[1:] { // what this run has is told by its parts
 			if err := b.takeOver(ctx, run); err != nil {
 				return out, false, err
 			}

@@ -87,17 +87,32 @@ func (b *batch) node(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 		}
 		return nil, nil
 	case flow.KindSwitch:
-		return b.node(ctx, n.Nodes[it.ahead[n.Name].Case], x, it, i)
+		d, ok := it.ahead[n.Name]
+		chosen := n.Chosen(d)
+		if !ok || chosen == nil {
+			return nil, undecided(n)
+		}
+		return b.node(ctx, *chosen, x, it, i)
 	case flow.KindLoop:
-		for turn := 0; it.ahead[n.Name].Again; turn++ {
+		for turn := 0; ; turn++ {
+			d, ok := it.ahead[n.Name]
+			if !ok {
+				return nil, undecided(n)
+			}
+			if !d.Again {
+				return nil, nil
+			}
 			if failure, err := b.node(ctx, n.Nodes[0], records.Within(x, turn), it, i); failure != nil || err != nil {
 				return failure, err
 			}
 		}
-		return nil, nil
 	default:
 		return nil, policies.WithClass(fmt.Errorf("the body of a batch has a node of kind %q", n.Kind), policies.Permanent)
 	}
+}
+
+func undecided(n flow.PlanNode) error {
+	return policies.WithClass(fmt.Errorf("nothing was decided about %s %q (does the worker have another version of the flow?)", n.Kind, n.Name), policies.Permanent)
 }
 
 // attemptOf is an attempt of a step for an item.

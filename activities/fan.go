@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
@@ -64,6 +65,7 @@ func (a *Activities) lookShards(ctx context.Context, run records.Run, in LookInp
 	if err != nil {
 		return nil, err
 	}
+	chain = since(chain, in.From)
 	if run.Verify {
 		chain = nil // each shard looks at its items
 	}
@@ -152,4 +154,15 @@ func (a *Activities) shard(ctx context.Context, d records.Shard, items []records
 	defer beating(ctx, a.options.Worker)()
 	d.Items, d.Batches = items, batches
 	return bookkeeping(records.PutShard(ctx, a.store, d))
+}
+
+// since cuts a chain of runs, newest first, after the one that has the record at the split: what older ones have of the foreach came from
+// another record, and maybe another list.
+func since(chain []string, split *records.Ref) []string {
+	if split != nil {
+		if i := slices.Index(chain, split.Run); i >= 0 {
+			return chain[:i+1]
+		}
+	}
+	return chain
 }

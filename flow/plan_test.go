@@ -183,3 +183,42 @@ func FuzzParseTaskName(f *testing.F) {
 		}
 	})
 }
+
+// A worker with another version of the flow may have decided, with other cases before the one that it chose.
+func TestChosen(t *testing.T) {
+	t.Parallel()
+	node := func(name string) flow.PlanNode { return flow.PlanNode{Kind: flow.KindStep, Name: name} }
+	nodes := []flow.PlanNode{node("ship"), node("scrap"), node("else")}
+	strict := flow.PlanNode{Cases: []string{"ship", "scrap"}, Nodes: nodes[:2]}
+	whole := flow.PlanNode{Cases: []string{"ship", "scrap"}, Nodes: nodes}
+	empty := flow.PlanNode{Cases: []string{"ship", ""}, Nodes: nodes}
+	for _, test := range []struct {
+		plan flow.PlanNode
+		flow.Decision
+		want string
+	}{
+		{whole, flow.Decision{Case: 0, Value: "ship"}, "ship"},
+		{whole, flow.Decision{Case: 1, Value: "scrap"}, "scrap"},
+		{whole, flow.Decision{Case: 2}, "else"},
+		{whole, flow.Decision{Case: 1, Value: "ship"}, "ship"},
+		{whole, flow.Decision{Case: 2, Value: "scrap"}, "scrap"},
+		{whole, flow.Decision{Case: 7, Value: "scrap"}, "scrap"},
+		{whole, flow.Decision{Case: 0, Value: "recall"}, "else"},
+		{whole, flow.Decision{Case: 3}, "else"},
+		{whole, flow.Decision{Case: 1}, "else"},
+		{whole, flow.Decision{Case: -1, Value: "ship"}, "ship"},
+		{strict, flow.Decision{Case: 1, Value: "ship"}, "ship"},
+		{strict, flow.Decision{Case: 0, Value: "recall"}, ""},
+		{strict, flow.Decision{Case: 2}, ""},
+		{strict, flow.Decision{}, ""},
+		{empty, flow.Decision{Case: 1}, "scrap"}, // its value is ""
+		{empty, flow.Decision{Case: 2}, "else"},
+		{empty, flow.Decision{Case: 3}, "else"},
+	} {
+		got := ""
+		if n := test.plan.Chosen(test.Decision); n != nil {
+			got = n.Name
+		}
+		require.Equal(t, test.want, got, "%+v of %v", test.Decision, test.plan.Cases)
+	}
+}

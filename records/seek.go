@@ -151,11 +151,12 @@ func (s *Seeker) seek(ctx context.Context, n flow.PlanNode, x flow.Index, at *Cu
 		return true, nil
 	case flow.KindSwitch:
 		d, ok := at.Ahead[n.Name]
-		if !ok || d.Case >= len(n.Nodes) {
+		chosen := n.Chosen(d)
+		if !ok || chosen == nil {
 			return false, nil
 		}
 		inside := at.Start()
-		done, err := s.seek(ctx, n.Nodes[d.Case], x, inside)
+		done, err := s.seek(ctx, *chosen, x, inside)
 		if err != nil || !done {
 			at.Inside = inside
 			return false, err

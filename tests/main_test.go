@@ -65,7 +65,7 @@ func (r *rig) restart(flows ...*flow.Flow) {
 	r.stop()
 	store, err := r.open()
 	require.NoError(r.t, err)
-	queue := strings.NewReplacer("/", "-", "#", "-").Replace(r.t.Name())
+	queue := queueOf(r.t)
 	r.store = store
 	r.client = stepwell.NewClient(r.temporal, store, stepwell.ClientOptions{
 		TaskQueue: queue, Namespace: testserver.Get(r.t).Namespace, Heartbeat: 15 * time.Second, User: "tester",
@@ -77,6 +77,8 @@ func (r *rig) restart(flows ...*flow.Flow) {
 	r.stop = func() { once.Do(w.Stop) }
 	r.t.Cleanup(r.stop)
 }
+
+func queueOf(t testing.TB) string { return strings.NewReplacer("/", "-", "#", "-").Replace(t.Name()) }
 
 // run runs a flow to its end.
 func (r *rig) run(f *flow.Flow, params map[string]string) *runs.Run {

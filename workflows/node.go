@@ -53,6 +53,8 @@ type run struct {
 	// failedSteps are the steps whose tasks failed for good, at most a few.
 	failedSteps  []string
 	markedPaused bool
+	// wasReset says that the workflow was reset before it continued as new.
+	wasReset bool
 }
 
 func newRun(ctx workflow.Context, flowName, id string, d policies.Defaults, l *Limits, maxParallel int) *run {
@@ -197,10 +199,11 @@ func (r *run) node(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 		return r.seq(ctx, s, n.Nodes, x, at)
 	case flow.KindSwitch:
 		d, ok := at.Ahead[n.Name]
-		if !ok || d.Case >= len(n.Nodes) {
+		chosen := n.Chosen(d)
+		if !ok || chosen == nil {
 			return undecided(n)
 		}
-		return r.inside(ctx, s, &n.Nodes[d.Case], x, at)
+		return r.inside(ctx, s, chosen, x, at)
 	case flow.KindLoop:
 		for {
 			d, ok := at.Ahead[n.Name]

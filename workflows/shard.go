@@ -49,6 +49,8 @@ type ShardInput struct {
 	Search []string `json:"search,omitempty"`
 	// Width is how many items run at the same time at first, where that is found out.
 	Width int `json:"width,omitempty"`
+	// WasReset says that the workflow was reset before the shard continued as new.
+	WasReset bool `json:"was_reset,omitempty"`
 	// Start is where to go on, of a shard that continues as new.
 	Start *records.Cursor `json:"start,omitempty"`
 	// Gates hold tasks back in a shard that continues as new.
@@ -76,7 +78,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	if err := errors.Join(r.answers(ctx), r.persons(ctx)); err != nil {
 		return ShardOutput{}, err
 	}
-	r.rungs = in.Rungs
+	r.rungs, r.wasReset = in.Rungs, in.WasReset
 	r.window.learned(in.Width)
 	r.mayMark(ctx, in.Search)
 	r.top.strict, r.top.tell = in.Stop, r.tellParent
@@ -115,6 +117,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	}
 	if errors.Is(err, errStopped) && r.draining && !scope.stopped() {
 		in.Start, in.Look, in.Rungs, in.Gates, in.Width = at, false, r.rungs, r.handOn(), r.window.now()
+		in.WasReset = r.reset()
 		at.Trim()
 		if err := r.leaveMarks(ctx); err != nil {
 			return ShardOutput{}, err

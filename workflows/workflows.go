@@ -45,6 +45,8 @@ type Input struct {
 	Search []string `json:"search,omitempty"`
 	// FailedSteps are the steps that failed before the run continued as new.
 	FailedSteps []string `json:"failed_steps,omitempty"`
+	// WasReset says that the workflow was reset before the run continued as new.
+	WasReset bool `json:"was_reset,omitempty"`
 	// Start is where to begin, nil for the beginning.
 	Start *records.Cursor `json:"start,omitempty"`
 	// Gates hold tasks back in a run that continues as new.
@@ -124,7 +126,7 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 	if err := errors.Join(r.answers(ctx), r.persons(ctx)); err != nil {
 		return Output{}, err
 	}
-	r.rungs, r.failedSteps = in.Rungs, in.FailedSteps
+	r.rungs, r.failedSteps, r.wasReset = in.Rungs, in.FailedSteps, in.WasReset
 	r.mayMark(ctx, in.Search)
 	r.listen(ctx)
 	r.takeOver(ctx, in.Gates)
@@ -143,7 +145,7 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 	err := r.seq(ctx, r.top, in.Plan.Root.Nodes, nil, at)
 	if errors.Is(err, errStopped) && r.draining {
 		in.Run, in.Prepared, in.Params, in.Start, in.Rungs, in.Gates = r.id, true, nil, at, r.rungs, r.handOn()
-		in.FailedSteps = r.failedSteps
+		in.FailedSteps, in.WasReset = r.failedSteps, r.reset()
 		at.Trim()
 		if err := r.leaveMarks(ctx); err != nil {
 			return Output{}, err
@@ -196,7 +198,10 @@ func (r *run) failure(ctx workflow.Context, err error, in activities.StepInput) 
 }
 
 // reset says that somebody reset the workflow: what comes may have happened before.
-func (r *run) reset() bool { return r.info.OriginalRunID != r.info.WorkflowExecution.RunID }
+func (r *run) reset() bool {
+	// The test environment has no original run.
+	return r.wasReset || r.info.OriginalRunID != "" && r.info.OriginalRunID != r.info.WorkflowExecution.RunID
+}
 
 // bookkeeping is for the run's own activities: they only touch the store, and wait for it if need be.
 func (r *run) bookkeeping(ctx workflow.Context, summary string) workflow.Context {
