@@ -27,8 +27,11 @@ func (c *command) failCmd() *cobra.Command {
 // verdictCmd is a verb that ends the waiting of a task. On the embedded server it then follows the run, because its own
 // process may be the only worker.
 func (c *command) verdictCmd(v Verdict, short string, examples ...string) *cobra.Command {
-	return c.withJSON(&cobra.Command{
+	detach := false
+	cmd := c.withJSON(&cobra.Command{
 		Use: string(v) + " FLOW/RUN/TASK", Short: short,
+		Long: short + ".\n\nOn the embedded server it then goes on with the run as its worker, as attach does, because there may be no other.\n" +
+			"With --detach it leaves that to the process that runs it: several tasks can be decided one after the other.",
 		Example: c.examples(examples...),
 		Args:    exactly("a task (Flow/run/step, or Flow/latest/step)"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -58,7 +61,7 @@ func (c *command) verdictCmd(v Verdict, short string, examples ...string) *cobra
 			}
 			defer s.close()
 			stop := func() {}
-			own := run.Ended.IsZero() && c.mustWork(ctx, s, run.TaskQueue)
+			own := !detach && run.Ended.IsZero() && c.mustWork(ctx, s, run.TaskQueue)
 			if own { // nobody else might take the verdict in
 				if stop, err = c.startWorker(s, run.TaskQueue, c.followedLog()); err != nil {
 					return err
@@ -77,7 +80,10 @@ func (c *command) verdictCmd(v Verdict, short string, examples ...string) *cobra
 			if run, err = s.client.Runs().Run(ctx, run.Flow, run.Run.Run); err != nil {
 				return err
 			}
+			fmt.Fprintf(c.io.Err, "going on with %s as its worker (--detach leaves that to another process)\n", run.Pathspec())
 			return c.follow(ctx, s, run, watching{own: true, tail: s.dev.Shared})
 		},
 	})
+	cmd.Flags().BoolVar(&detach, "detach", false, "tell the run and leave; another process must be its worker")
+	return cmd
 }

@@ -89,6 +89,7 @@ func (v *visit) foreach(n *flow.PlanNode, x flow.Index) (done bool, _ error) {
 	if !decided || d.Items == nil {
 		return false, nil
 	}
+	split := v.splitEnded // before the join is read
 	join, err := v.task(flow.TaskName(n.Join.Name, x))
 	if err != nil {
 		return false, err
@@ -102,11 +103,14 @@ func (v *visit) foreach(n *flow.PlanNode, x flow.Index) (done bool, _ error) {
 	case !s.began:
 		now := time.Now()
 		s.began, s.started, s.state = true, now, runs.Running
-		if at := v.splitEnded; !at.IsZero() && at.Before(now) {
+		if at := split; !at.IsZero() && at.Before(now) {
 			s.started = at
 			if at.Before(v.run.Started) { // in the run that it was taken over from
 				s.started = v.run.Started
 			}
+		}
+		if join != nil && began(join, nil).Before(s.started) { // it is over by now, and the clocks of workers differ
+			s.started = began(join, nil)
 		}
 		s.fan = &fanCount{items: d.Items.Len, toldAt: now}
 		v.events = append(v.events, event{at: s.started, kind: eventStarted, step: *s})

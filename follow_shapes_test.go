@@ -161,6 +161,27 @@ func TestFollowShapes(t *testing.T) {
 	require.Positive(t, s.asked.Load())
 }
 
+// A foreach that was over when it was looked at first started before it ended.
+func TestFollowAForeachThatIsOver(t *testing.T) {
+	t.Parallel()
+	s := newShapeStage(t, flow.Fan{})
+	s.upTo(playedRun, 5)
+	for i := range 5 {
+		s.itemRun(playedRun, i, false)
+	}
+	s.node(playedRun, "best", nil, "12:00:40.000", flow.Ahead{"good": {Case: 1}})
+	s.run("report")
+	c, out, _ := newOutputs()
+	done := s.follow(c)
+	wait(t, out, "report started")
+	s.end(playedRun, records.End{Status: records.StatusCancelled, Ended: time.Now()})
+	close(s.ended)
+	require.Error(t, result1(t, done))
+	started, ended := strings.Index(out.String(), "grid started: 5 items"), strings.Index(out.String(), "grid completed in")
+	require.GreaterOrEqual(t, started, 0, out.String())
+	require.Greater(t, ended, started, out.String())
+}
+
 // TestFollowForeachWithoutAnAnswer counts items by their records, and ends with what the run failed with.
 func TestFollowForeachWithoutAnAnswer(t *testing.T) {
 	t.Parallel()

@@ -140,15 +140,16 @@ func (v *visit) node(n *flow.PlanNode, x flow.Index) (done bool, _ error) {
 		return v.foreach(n, x)
 	case flow.KindSwitch:
 		d, ok := v.ahead[n.Name]
-		if !ok || d.Case >= len(n.Nodes) {
+		chosen := n.Chosen(d)
+		if !ok || chosen < 0 {
 			return false, nil
 		}
 		for i := range n.Nodes {
-			if i != d.Case {
+			if i != chosen {
 				v.skip(&n.Nodes[i])
 			}
 		}
-		return v.node(&n.Nodes[d.Case], x)
+		return v.node(&n.Nodes[chosen], x)
 	case flow.KindLoop:
 		for v.ahead[n.Name].Again {
 			done, err := v.node(&n.Nodes[0], records.Within(x, v.turns[n.Name]))

@@ -89,10 +89,10 @@ func (b *batch) node(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	case flow.KindSwitch:
 		d, ok := it.ahead[n.Name]
 		chosen := n.Chosen(d)
-		if !ok || chosen == nil {
+		if !ok || chosen < 0 {
 			return nil, undecided(n)
 		}
-		return b.node(ctx, *chosen, x, it, i)
+		return b.node(ctx, n.Nodes[chosen], x, it, i)
 	case flow.KindLoop:
 		for turn := 0; ; turn++ {
 			d, ok := it.ahead[n.Name]

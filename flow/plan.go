@@ -64,9 +64,9 @@ type PlanNode struct {
 	Cases []string `json:"cases,omitempty"`
 }
 
-// Chosen is the node of a switch that a decision is for, nil if there is none. A worker that has another version of the flow may have
+// Chosen is the index of the node of a switch that a decision is for, -1 if there is none. A worker that has another version of the flow may have
 // decided, with other cases before it: the value counts, and the else stands for values that this plan does not know.
-func (n *PlanNode) Chosen(d Decision) *PlanNode {
+func (n *PlanNode) Chosen(d Decision) int {
 	i := d.Case
 	if i < 0 || i >= len(n.Cases) || n.Cases[i] != d.Value {
 		if i = slices.Index(n.Cases, d.Value); i < 0 || d.Value == "" && d.Case != i { // "" may be the worker's else as well
@@ -74,9 +74,9 @@ func (n *PlanNode) Chosen(d Decision) *PlanNode {
 		}
 	}
 	if i >= len(n.Nodes) {
-		return nil
+		return -1
 	}
-	return &n.Nodes[i]
+	return i
 }
 
 // Plan returns the graph as data. Call it on a flow that passes [Flow.Check].

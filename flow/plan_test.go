@@ -216,8 +216,8 @@ func TestChosen(t *testing.T) {
 		{empty, flow.Decision{Case: 3}, "else"},
 	} {
 		got := ""
-		if n := test.plan.Chosen(test.Decision); n != nil {
-			got = n.Name
+		if i := test.plan.Chosen(test.Decision); i >= 0 {
+			got = test.plan.Nodes[i].Name
 		}
 		require.Equal(t, test.want, got, "%+v of %v", test.Decision, test.plan.Cases)
 	}

@@ -152,11 +152,11 @@ func (s *Seeker) seek(ctx context.Context, n flow.PlanNode, x flow.Index, at *Cu
 	case flow.KindSwitch:
 		d, ok := at.Ahead[n.Name]
 		chosen := n.Chosen(d)
-		if !ok || chosen == nil {
+		if !ok || chosen < 0 {
 			return false, nil
 		}
 		inside := at.Start()
-		done, err := s.seek(ctx, *chosen, x, inside)
+		done, err := s.seek(ctx, n.Nodes[chosen], x, inside)
 		if err != nil || !done {
 			at.Inside = inside
 			return false, err

@@ -98,7 +98,7 @@ func TestItemsOfBodiesWithShapes(t *testing.T) {
 		}
 		l.did("r1", "fit", flow.Index{i, 0}, nil)
 		l.did("r1", "fit", flow.Index{i, 1}, nil)
-		l.did("r1", "best", flow.Index{i}, flow.Ahead{"good": {Case: i % 2}})
+		l.did("r1", "best", flow.Index{i}, flow.Ahead{"good": {Case: i % 2, Value: []string{"ship", ""}[i%2]}})
 		if i%2 == 0 {
 			l.did("r1", "ship", flow.Index{i}, nil)
 		}

@@ -118,8 +118,13 @@ func (p *place) tasks() []*place {
 	return out
 }
 
-// First returns the task that failed first, with its failure. It is nil when none failed.
+// First returns the task that failed first, with its failure, like [Step.First]. It is nil when none failed.
 func (f *Foreach) First(ctx context.Context) (*Task, error) {
+	for _, s := range f.Steps {
+		if t, err := s.blamed(ctx); t != nil || err != nil {
+			return t, err
+		}
+	}
 	var first *Task
 	for _, s := range f.Steps {
 		t, err := s.First(ctx)

@@ -226,7 +226,7 @@ func (r *Run) passedBy(ctx context.Context, p *place, x flow.Index) (bool, error
 		if s == nil {
 			continue
 		}
-		if shape.Kind == flow.KindSwitch && s.Case != at.i || shape.Kind == flow.KindLoop && !s.Again {
+		if shape.Kind == flow.KindSwitch && shape.Chosen(s.Decision) != at.i || shape.Kind == flow.KindLoop && !s.Again {
 			return true, nil
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 )
@@ -283,10 +284,14 @@ func (s *Step) Logged(ctx context.Context) iter.Seq2[*Task, error] {
 	}
 }
 
-// First returns the task that failed first, with its failure. It is nil when none failed.
+// First returns the task that failed first, with its failure: the one over which the run failed, if it is of this step, else the one
+// whose failure is the earliest. It is nil when none failed.
 func (s *Step) First(ctx context.Context) (*Task, error) {
 	if s.Failed == 0 {
 		return nil, nil
+	}
+	if t, err := s.blamed(ctx); t != nil || err != nil {
+		return t, err
 	}
 	if s.fan != nil {
 		if t, err := s.fan.first(ctx, s.at); t != nil || err != nil {
@@ -310,6 +315,25 @@ func (s *Step) First(ctx context.Context) (*Task, error) {
 		}
 	}
 	return first, nil
+}
+
+// blamed is the task of the step over which the run failed, nil if it is of another step.
+func (s *Step) blamed(ctx context.Context) (*Task, error) {
+	if s.run.Failure == nil {
+		return nil, nil
+	}
+	step, _, err := flow.ParseTaskName(s.run.Failure.Task)
+	if err != nil || step != s.Name {
+		return nil, nil //nolint:nilerr // a failure of no task
+	}
+	t, err := s.run.Task(ctx, s.run.Failure.Task)
+	if errors.Is(err, ErrNotFound) || err == nil && t.State != Failed {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return t, t.Explain(ctx)
 }
 
 // manyFailures bounds how many failed tasks are read to know the first.

@@ -53,3 +53,24 @@ func TestManyTasksAreReadAhead(t *testing.T) {
 		require.Equal(t, n/32*10*time.Millisecond, time.Since(began), "32 at a time")
 	})
 }
+
+// The run names the failure that its workflow heard of first. Clocks of workers may say otherwise.
+func TestTheFirstFailureIsTheOneThatTheRunNames(t *testing.T) {
+	t.Parallel()
+	l := newGridLab(t, grid(flow.Fan{}))
+	l.did("r1", "merge", nil, items(10))
+	for _, i := range []int{2, 5, 7} {
+		f := failed("score", flow.Index{i}, 50-i)
+		l.tried("r1", "score", flow.Index{i}, records.Attempt{Outcome: records.Failed, Failure: f, Ended: f.Time, Final: true})
+	}
+	l.over("r1", records.End{Status: records.StatusFailed, Failure: failed("score", flow.Index{5}, 45)})
+	first, err := l.step("r1", "score").First(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "score[5]", first.Name())
+	require.Equal(t, "bad item", first.Failure.Message)
+	f, err := l.read("r1").Foreach(t.Context(), "grid")
+	require.NoError(t, err)
+	first, err = f.First(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, "score[5]", first.Name())
+}

@@ -235,10 +235,11 @@ func (a *ahead) enter(p *place, x flow.Index) (through, more bool) {
 		}
 		return false, a.yield(spot{p.join, x})
 	case flow.KindSwitch:
-		if !decided || d.Case >= len(p.nodes) {
+		chosen := p.Chosen(d)
+		if !decided || chosen < 0 {
 			return false, true
 		}
-		return a.enter(p.nodes[d.Case], x)
+		return a.enter(p.nodes[chosen], x)
 	case flow.KindLoop:
 		if !d.Again {
 			return decided, true

@@ -200,10 +200,10 @@ func (r *run) node(ctx workflow.Context, s *scope, n *flow.PlanNode, x flow.Inde
 	case flow.KindSwitch:
 		d, ok := at.Ahead[n.Name]
 		chosen := n.Chosen(d)
-		if !ok || chosen == nil {
+		if !ok || chosen < 0 {
 			return undecided(n)
 		}
-		return r.inside(ctx, s, chosen, x, at)
+		return r.inside(ctx, s, &n.Nodes[chosen], x, at)
 	case flow.KindLoop:
 		for {
 			d, ok := at.Ahead[n.Name]
