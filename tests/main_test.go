@@ -78,7 +78,11 @@ func (r *rig) restart(flows ...*flow.Flow) {
 	r.t.Cleanup(r.stop)
 }
 
-func queueOf(t testing.TB) string { return strings.NewReplacer("/", "-", "#", "-").Replace(t.Name()) }
+// queueOf is the task queue of a test.
+func queueOf(t testing.TB) string {
+	t.Helper()
+	return strings.NewReplacer("/", "-", "#", "-").Replace(t.Name())
+}
 
 // run runs a flow to its end.
 func (r *rig) run(f *flow.Flow, params map[string]string) *runs.Run {
