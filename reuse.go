@@ -40,7 +40,8 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 		for _, name := range (flow.Plan{Root: n.Nodes[0]}).Names() {
 			ok = ok && doc.Reused[name] != ""
 		}
-		if ok && sameGraph(was.Nodes, n.Nodes) {
+		// Nor of one that has batches while the other had none: whoever reads the run would look in the wrong place for its items.
+		if ok && sameGraph(was.Nodes, n.Nodes) && batched(was) == batched(n) {
 			doc.Reused[records.ItemsKey(n.Name)] = origin.Run.Run
 		}
 	})
@@ -142,7 +143,7 @@ func (c *Client) planSteps(ctx context.Context, p *ResumePlan, s *records.Seeker
 			line.Why = "asked for with --step"
 		case fan && !sameBefore(plan, origin.Plan, name, p.doc.Reused):
 			line.Why = "what goes before it in the body runs again"
-		case fan && takesItems(plan, p.doc, name):
+		case fan && (takesItems(plan, p.doc, name) || joined(plan, taken, name) || again && batchesWhy(plan, origin.Plan, name) != ""):
 			var err error
 			if line, err = items.plan(ctx, name); err != nil {
 				return err

@@ -1,6 +1,7 @@
 package stepwell
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -24,10 +25,11 @@ func (p *itemPlanner) plan(ctx context.Context, name string) (ResumeStep, error)
 	path, around := p.now.Path(name), p.now.Around(name)
 	outer := slices.IndexFunc(path, func(n *flow.PlanNode) bool { return n.Kind == flow.KindForeach })
 	done := !underWay(p.seek, *path[outer])
+	changed := batchesWhy(p.now, p.was, name)
 	if line.Reuse = done; done {
 		line.Why = "all items"
 	} else {
-		line.Why = "items that did not finish"
+		line.Why = cmp.Or(changed, "items that did not finish")
 	}
 	total, known := p.total(path[outer].Name)
 	known = known && around[0].Kind == flow.KindForeach // and not turn by turn
@@ -35,7 +37,7 @@ func (p *itemPlanner) plan(ctx context.Context, name string) (ResumeStep, error)
 	if known && one {
 		line.Of = total
 	}
-	if !p.count {
+	if !p.count || done && changed != "" { // what has finished is not to be found by the keys of the new kind
 		return line, nil
 	}
 	n, err := p.tasks(ctx, name)
@@ -56,12 +58,14 @@ func (p *itemPlanner) plan(ctx context.Context, name string) (ResumeStep, error)
 	switch {
 	case done:
 		line.Why = plural(n, noun)
-	case over && n == 0 && total > 0:
+	case over && n == 0 && total > 0 && changed == "":
 		line.Of, line.Why = 0, whyNotOnTheWay
+	case over && n == 0 && changed != "":
+		line.Reuse, line.Why = true, "all items"
 	case over:
 		line.Reuse, line.Of, line.Why = true, n, "all "+plural(n, noun)
 	case n == 0:
-		line.Why = records.WhyNone
+		line.Why = cmp.Or(changed, records.WhyNone)
 	case line.Of > 0:
 		line.Why = fmt.Sprintf("%d of %d items are reused", n, line.Of)
 	case n == 1:
@@ -170,6 +174,29 @@ func ends(n flow.PlanNode) []string {
 
 // batched says that a foreach runs its items in batches.
 func batched(n flow.PlanNode) bool { return n.Fan != nil && n.Fan.Batch > 1 }
+
+// batchesWhy is the reason why finished items of a foreach around a step cannot be taken over, if that is batches: they have one
+// line for their whole body, which is no record of any of its tasks, nor the other way round.
+func batchesWhy(plan, was flow.Plan, step string) string {
+	for _, n := range plan.Around(step) {
+		before, ok := was.Shape(n.Name)
+		switch {
+		case n.Kind != flow.KindForeach || !ok || batched(before) == batched(n):
+		case batched(n):
+			return "its foreach has batches now"
+		default:
+			return "its foreach has no batches any more"
+		}
+	}
+	return ""
+}
+
+// joined says that the join of the foreach around a step is taken over.
+func joined(plan flow.Plan, taken map[string][]records.Taken, step string) bool {
+	path := plan.Path(step)
+	outer := slices.IndexFunc(path, func(n *flow.PlanNode) bool { return n.Kind == flow.KindForeach })
+	return outer >= 0 && len(taken[path[outer].Join.Name]) > 0
+}
 
 // takesItems says that items of the foreach around a step are taken over.
 func takesItems(plan flow.Plan, doc records.Run, step string) bool {

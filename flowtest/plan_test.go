@@ -12,6 +12,7 @@ import (
 	"github.com/stepwell-flows/stepwell/flowtest"
 	"github.com/stepwell-flows/stepwell/records"
 	"github.com/stepwell-flows/stepwell/runs"
+	"github.com/stepwell-flows/stepwell/workflows"
 )
 
 // planned lists the steps of a resume's plan: whether they are reused, and why.
@@ -32,6 +33,62 @@ func planned(t *testing.T, f *flow.Flow, origin *runs.Run) []string {
 		lines = append(lines, fmt.Sprintf("%s %s: %s", verb, s.Step, s.Why))
 	}
 	return lines
+}
+
+// Items that finished in batches have no records of their tasks, and tasks are no line of a batch: all items run again, in shards that
+// are of the same size, too, and the plan says why.
+func TestBatchesThatComeOrGo(t *testing.T) {
+	t.Parallel()
+	const now, gone = "its foreach has batches now", "its foreach has no batches any more"
+	sharded := &workflows.Limits{Tasks: 1, Shard: 10}
+	for name, test := range map[string]struct {
+		was, is flow.Fan
+		limits  *workflows.Limits
+		why     string
+	}{
+		"batches":              {is: flow.Fan{Batch: 4}, why: now},
+		"batches after shards": {is: flow.Fan{Batch: 4}, limits: sharded, why: now},
+		"none":                 {was: flow.Fan{Batch: 4}, why: gone},
+		"shards after batches": {was: flow.Fan{Batch: 4}, limits: sharded, why: gone},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var c calls
+			broken := true
+			build := func(fan flow.Fan) *flow.Flow {
+				return textsFlow(&c, fan, func(_ context.Context, s *texts) error { s.Text = fmt.Sprint(s.Item); return nil },
+					func(context.Context, *texts, flow.Inputs[texts]) error {
+						if broken {
+							return flow.Fail("not yet")
+						}
+						return nil
+					})
+			}
+			o := flowtest.Options{Limits: test.limits}
+			origin := flowtest.Run(t, build(test.was), o)
+			require.Equal(t, records.StatusFailed, origin.Status)
+			c.take()
+			broken = false
+			f := build(test.is)
+			require.Equal(t, []string{"reuse start: completed", "run write: " + test.why, "run join: failed: not yet", `run end: follows "join"`}, planned(t, f, origin))
+			run := flowtest.Resume(t, f, origin, o)
+			require.Equal(t, []string{"0", "1", "2", "3", "4", "5", "6", "7", "8", "9"}, total(t, run))
+			require.Len(t, c.take(), 11)
+			write, err := run.Step(t.Context(), "write")
+			require.NoError(t, err)
+			require.Equal(t, runs.Counts{Total: 10, Completed: 10}, write.Counts)
+			require.Contains(t, planned(t, f, run), "reuse write: 10 items")
+			require.Contains(t, planned(t, build(test.was), run), "reuse write: all items", "the join of other items is taken over")
+		})
+	}
+
+	// An inner foreach runs again where it had not come to its join.
+	origin := flowtest.Run(t, nestedFlow(flow.Fan{Batch: 2}, "cell[2,1]"), flowtest.Options{})
+	require.Equal(t, records.StatusFailed, origin.Status)
+	require.Subset(t, planned(t, nestedFlow(flow.Fan{}, ""), origin), []string{"run pos: " + gone, "run cell: " + gone, "both row: 2 of 3 items are reused"})
+	origin = flowtest.Run(t, nestedFlow(flow.Fan{}, "all"), flowtest.Options{})
+	require.Equal(t, records.StatusFailed, origin.Status)
+	require.Subset(t, planned(t, nestedFlow(flow.Fan{Batch: 2}, ""), origin), []string{"reuse pos: all items", "reuse cell: all items", "reuse row: all 3 items"})
 }
 
 type cells struct{ Row, Turn int }

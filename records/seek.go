@@ -348,11 +348,16 @@ func (s *Seeker) Any(ctx context.Context, step string) (bool, error) {
 
 // Count counts the finished tasks of a step within a foreach, from their keys alone. Of a batch it counts the items.
 func (s *Seeker) Count(ctx context.Context, step string, foreach flow.PlanNode) (int, error) {
-	chain, err := s.Chain(ctx, step)
+	batches := foreach.Fan != nil && foreach.Fan.Batch > 1
+	key := step
+	if batches {
+		key = ItemsKey(foreach.Name)
+	}
+	chain, err := s.Chain(ctx, key)
 	if err != nil {
 		return 0, err
 	}
-	if foreach.Fan != nil && foreach.Fan.Batch > 1 {
+	if batches {
 		return s.countBatches(ctx, chain, foreach.Name)
 	}
 	seen := map[string]bool{}
