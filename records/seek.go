@@ -372,34 +372,3 @@ func (s *Seeker) Count(ctx context.Context, step string, foreach flow.PlanNode) 
 	}
 	return len(seen), nil
 }
-
-func (s *Seeker) countBatches(ctx context.Context, chain []string, foreach string) (int, error) {
-	best := map[string]Tally{} // the most that any run has of a batch
-	for _, id := range chain {
-		prefix := taskPrefix(s.Run.Flow, id, "fans", foreach)
-		for info, err := range s.Store.List(ctx, prefix) {
-			if err != nil {
-				return 0, err
-			}
-			b, err := s.Store.GetDoc(ctx, info.Key)
-			if err != nil {
-				return 0, err
-			}
-			d, err := decodeShard(s.Store, info.Key, b, false)
-			if errors.Is(err, artifacts.ErrCorrupt) {
-				continue
-			}
-			if err != nil {
-				return 0, err
-			}
-			if name := info.Key[len(prefix):]; d.Completed > best[name].Completed {
-				best[name] = d.Tally
-			}
-		}
-	}
-	n := 0
-	for _, t := range best {
-		n += t.Completed
-	}
-	return n, nil
-}
