@@ -52,3 +52,23 @@ func flush(code string) string {
 	}
 	return strings.Join(lines, "\n")
 }
+
+// Wherever a document lists what the body of a batch cannot have, it lists all that Check refuses.
+func TestDocumentsNameWhatBatchesRefuse(t *testing.T) {
+	t.Parallel()
+	for document, begin := range map[string]string{
+		"README.md":         "With `Fan.Batch` its body has no",
+		"docs/shapes.md":    "| body | anything |",
+		"docs/decisions.md": "**The body of a foreach with batches has no",
+		"flow/fan.go":       "// Batch is how many items",
+	} {
+		b, err := os.ReadFile(document)
+		require.NoError(t, err)
+		_, list, ok := strings.Cut(string(b), begin)
+		require.True(t, ok, document)
+		list = list[:500]
+		for _, what := range []string{"branch", "foreach", "card", "imit", "policies.Pause", "policies.Escalate", "Isolated"} {
+			require.Contains(t, list, what, document)
+		}
+	}
+}

@@ -69,7 +69,7 @@ type ResumeStep struct {
 	// From is the run whose record is reused, and Digest the record's. Of many tasks they are left out.
 	From   string            `json:"from,omitempty"`
 	Digest *artifacts.Digest `json:"digest,omitempty"`
-	// Tasks is how many finished tasks of a step within a foreach or loop are reused, Of how many items there are, if that is
+	// Tasks is how many finished tasks of a step within a foreach or loop are reused, Of how many tasks or items there are, if that is
 	// known. A step that is reused in part has Reuse false.
 	Tasks int `json:"tasks,omitempty"`
 	Of    int `json:"of,omitempty"`

@@ -40,7 +40,8 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 		for _, name := range (flow.Plan{Root: n.Nodes[0]}).Names() {
 			ok = ok && doc.Reused[name] != ""
 		}
-		if ok && sameGraph(was.Nodes, n.Nodes) {
+		// Nor of one that has batches while the other had none: whoever reads the run would look in the wrong place for its items.
+		if ok && sameGraph(was.Nodes, n.Nodes) && batched(was) == batched(n) {
 			doc.Reused[records.ItemsKey(n.Name)] = origin.Run.Run
 		}
 	})
@@ -57,6 +58,9 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 	p.doc.Reused = reused(s, plan, doc.Reused, origin.Run.Run)
 	return c.planSteps(ctx, p, s, plan, origin, from, count)
 }
+
+// whyNotOnTheWay is said of steps that were not run although the run came past them.
+const whyNotOnTheWay = "not on the way that the run took"
 
 func hasName(plan flow.Plan, name string) bool { return slices.Contains(plan.Names(), name) }
 
@@ -127,22 +131,24 @@ func (c *Client) planSteps(ctx context.Context, p *ResumePlan, s *records.Seeker
 			first = st.Step
 		}
 	}
+	items := &itemPlanner{seek: s, now: plan, was: origin.Plan, doc: p.doc, count: count, counted: map[string]int{}}
 	for _, name := range plan.Steps() {
 		line := ResumeStep{Step: name}
 		around := plan.Around(name)
 		has, st := taken[name], stopped[name]
 		fan := slices.ContainsFunc(around, func(n flow.PlanNode) bool { return n.Kind == flow.KindForeach })
+		again := reached(s, plan, name) && !slices.Contains(plan.After(from), name)
 		switch {
 		case name == from:
 			line.Why = "asked for with --step"
 		case fan && !sameBefore(plan, origin.Plan, name, p.doc.Reused):
 			line.Why = "what goes before it in the body runs again"
-		case fan && takesItems(plan, p.doc, name):
+		case fan && (takesItems(plan, p.doc, name) || joined(plan, taken, name) || again && batchesWhy(plan, origin.Plan, name) != ""):
 			var err error
-			if line, err = c.planItems(ctx, s, plan, name, line, p.doc, count); err != nil {
+			if line, err = items.plan(ctx, name); err != nil {
 				return err
 			}
-		case fan && reached(s, plan, name) && !slices.Contains(plan.After(from), name):
+		case fan && again:
 			line.Why = "the body of its foreach has changed"
 		case len(around) > 0 && len(has) > 0:
 			line.Tasks = len(has)
@@ -163,7 +169,7 @@ func (c *Client) planSteps(ctx context.Context, p *ResumePlan, s *records.Seeker
 		case first != "":
 			line.Why = fmt.Sprintf("follows %q", first)
 		default:
-			line.Why = "not on the way that the run took"
+			line.Why = whyNotOnTheWay
 		}
 		p.Steps = append(p.Steps, line)
 	}
@@ -215,64 +221,12 @@ func reached(s *records.Seeker, plan flow.Plan, step string) bool {
 	return outer >= 0 && underWay(s, *path[outer])
 }
 
-// takesItems says that items of the foreach around a step are taken over.
-func takesItems(plan flow.Plan, doc records.Run, step string) bool {
-	for _, n := range plan.Around(step) {
-		if n.Kind == flow.KindForeach && n.Fan.Batch > 1 {
-			return doc.Reused[records.ItemsKey(n.Name)] != ""
-		}
-	}
-	return doc.Reused[step] != ""
-}
-
 // why says why a task is not finished.
 func why(origin *runs.Run, st records.Stopped) string {
 	if f := origin.Failure; f != nil && f.Task == flow.TaskName(st.Step, st.Index) && st.Why == records.WhyNone {
 		return "failed: " + shorten(f.Message, 200)
 	}
 	return st.Why
-}
-
-// planItems counts the tasks of a step within a foreach.
-func (c *Client) planItems(ctx context.Context, s *records.Seeker, plan flow.Plan, name string, line ResumeStep, doc records.Run, count bool) (ResumeStep, error) {
-	path := plan.Path(name)
-	outer := slices.IndexFunc(path, func(n *flow.PlanNode) bool { return n.Kind == flow.KindForeach })
-	done := !underWay(s, *path[outer])
-	if line.Reuse = done; done {
-		line.Why = "all items"
-	} else {
-		line.Why = "items that did not finish"
-	}
-	for _, t := range s.Taken {
-		if d, ok := t.Record.Ahead[path[outer].Name]; ok && d.Items != nil && len(plan.Around(name)) == 1 {
-			line.Of = d.Items.Len
-		}
-	}
-	if !count {
-		return line, nil
-	}
-	inner := path[outer]
-	for _, n := range path {
-		if n.Kind == flow.KindForeach {
-			inner = n
-		}
-	}
-	seek := &records.Seeker{Store: c.store, Run: doc, Fresh: true}
-	var err error
-	line.Tasks, err = seek.Count(ctx, name, *inner)
-	switch {
-	case err != nil:
-		return line, err
-	case !done && line.Of > 0 && line.Tasks == line.Of:
-		line.Reuse, line.Why = true, fmt.Sprintf("all %d items", line.Of)
-	case !done && line.Of > 0:
-		line.Why = fmt.Sprintf("%d of %d items are reused", line.Tasks, line.Of)
-	case !done:
-		line.Why = fmt.Sprintf("%d items are reused", line.Tasks)
-	default:
-		line.Why = fmt.Sprintf("%d items", line.Tasks)
-	}
-	return line, nil
 }
 
 // checkGone refuses to drop the work of a finished step in silence because it was renamed or removed.

@@ -13,7 +13,8 @@ type Fan struct {
 	MaxParallel int `json:"max_parallel,omitempty"`
 	// Batch is how many items one activity runs, one after the other, at most 10,000. Use it for many items that take less than a
 	// second: it costs one activity, and one object in the store, for all of them. 0 means 1: an activity for each task. The body
-	// may then have steps, switches and loops, but no branch and no foreach, and its steps no card and no [policies.Limit].
+	// may then have steps, switches and loops, but no branch and no foreach, and its steps no card, [policies.Limit],
+	// [policies.Pause], [policies.Escalate] or [Isolated].
 	Batch int `json:"batch,omitempty"`
 	// OnFailure says what the failure of an item that is not tolerated means for the others. Defaults to StopOnFirst.
 	OnFailure OnFailure `json:"on_failure,omitempty"`

@@ -348,11 +348,16 @@ func (s *Seeker) Any(ctx context.Context, step string) (bool, error) {
 
 // Count counts the finished tasks of a step within a foreach, from their keys alone. Of a batch it counts the items.
 func (s *Seeker) Count(ctx context.Context, step string, foreach flow.PlanNode) (int, error) {
-	chain, err := s.Chain(ctx, step)
+	batches := foreach.Fan != nil && foreach.Fan.Batch > 1
+	key := step
+	if batches {
+		key = ItemsKey(foreach.Name)
+	}
+	chain, err := s.Chain(ctx, key)
 	if err != nil {
 		return 0, err
 	}
-	if foreach.Fan != nil && foreach.Fan.Batch > 1 {
+	if batches {
 		return s.countBatches(ctx, chain, foreach.Name)
 	}
 	seen := map[string]bool{}
@@ -366,35 +371,4 @@ func (s *Seeker) Count(ctx context.Context, step string, foreach flow.PlanNode) 
 		}
 	}
 	return len(seen), nil
-}
-
-func (s *Seeker) countBatches(ctx context.Context, chain []string, foreach string) (int, error) {
-	best := map[string]Tally{} // the most that any run has of a batch
-	for _, id := range chain {
-		prefix := taskPrefix(s.Run.Flow, id, "fans", foreach)
-		for info, err := range s.Store.List(ctx, prefix) {
-			if err != nil {
-				return 0, err
-			}
-			b, err := s.Store.GetDoc(ctx, info.Key)
-			if err != nil {
-				return 0, err
-			}
-			d, err := decodeShard(s.Store, info.Key, b, false)
-			if errors.Is(err, artifacts.ErrCorrupt) {
-				continue
-			}
-			if err != nil {
-				return 0, err
-			}
-			if name := info.Key[len(prefix):]; d.Completed > best[name].Completed {
-				best[name] = d.Tally
-			}
-		}
-	}
-	n := 0
-	for _, t := range best {
-		n += t.Completed
-	}
-	return n, nil
 }
