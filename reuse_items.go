@@ -151,6 +151,9 @@ func ends(n flow.PlanNode) []string {
 	case flow.KindStep, flow.KindDecide:
 		return []string{n.Name}
 	case flow.KindSeq:
+		if len(n.Nodes) == 0 { // a case with nothing to do
+			return nil
+		}
 		return ends(n.Nodes[len(n.Nodes)-1])
 	case flow.KindBranch, flow.KindForeach:
 		return []string{n.Join.Name}

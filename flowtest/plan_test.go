@@ -173,3 +173,24 @@ func TestPlanOfABatch(t *testing.T) {
 	require.Equal(t, []string{"reuse turn: all 5 items", "reuse yes: all 5 items", "reuse no: all 5 items", "run all: failed: broken"},
 		planned(t, build(""), flowtest.Run(t, build("all"), flowtest.Options{})))
 }
+
+// A case of a switch may have nothing to do.
+func TestPlanOfAnEmptyCase(t *testing.T) {
+	t.Parallel()
+	build := func(fails string) *flow.Flow {
+		step := func(name string) flow.Node[cells] {
+			return flow.Step(name, func(ctx context.Context, s *cells) error {
+				if flow.Current(ctx).Task == fails {
+					return flow.Fail("broken")
+				}
+				return nil
+			})
+		}
+		return flow.New("EmptyFlow", flow.Foreach("rows", func(*cells) []int { return make([]int, 3) }, func(*cells, int) {},
+			step("begin"),
+			flow.Switch("kind", func(*cells) string { return "skip" }, flow.Case[cells]("skip")).Else(step("no")),
+		).Join("all", func(context.Context, *cells, flow.Inputs[cells]) error { return nil }))
+	}
+	require.Equal(t, []string{"both begin: 2 of 3 items are reused", "run no: did not finish", "run all: did not finish"},
+		planned(t, build(""), flowtest.Run(t, build("begin[1]"), flowtest.Options{})))
+}
