@@ -1,6 +1,8 @@
 package records
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/flow"
@@ -40,6 +42,8 @@ type Cursor struct {
 	Outcome Outcome `json:"outcome,omitempty"`
 	// Failure is why a part failed.
 	Failure *policies.Failure `json:"failure,omitempty"`
+	// Heard is the place of that failure, or its batch's, among those that the workflow heard of, counted from 1. See [Cursor.Rank].
+	Heard int `json:"heard,omitempty"`
 	// Look says that tasks may be finished already: their records are to be looked for.
 	Look bool `json:"look,omitempty"`
 }
@@ -85,6 +89,56 @@ func (c *Cursor) Start() *Cursor {
 // End takes over where a node has ended.
 func (c *Cursor) End(at *Cursor) {
 	*c = Cursor{Next: c.Next, Last: at.Last, Ahead: at.Ahead, Bind: at.Bind, Kept: at.Kept, Caught: at.Caught}
+}
+
+// each visits c and all cursors within.
+func (c *Cursor) each(visit func(*Cursor)) {
+	if c == nil {
+		return
+	}
+	visit(c)
+	c.Inside.each(visit)
+	for _, part := range c.Parts {
+		part.each(visit)
+	}
+}
+
+// failed is why a part failed, or items of it that is a batch.
+func (c *Cursor) failed() *policies.Failure {
+	if c.Batch != nil {
+		return c.Batch.Failure
+	}
+	return c.Failure
+}
+
+// Rank notes in which order the failures within were heard of. It is given the names of the tasks in that order.
+func (c *Cursor) Rank(tasks []string) {
+	places := make(map[string]int, len(tasks))
+	for i, task := range tasks {
+		places[task] = i + 1
+	}
+	c.each(func(c *Cursor) {
+		if f := c.failed(); f != nil {
+			c.Heard = places[f.Task]
+		}
+	})
+}
+
+// Ranked are the names of the tasks whose failures are within, in the order in which they were heard of. Those of a workflow that did
+// not tell are not among them.
+func (c *Cursor) Ranked() []string {
+	var ranked []*Cursor
+	c.each(func(c *Cursor) {
+		if c.Heard > 0 && c.failed() != nil {
+			ranked = append(ranked, c)
+		}
+	})
+	slices.SortStableFunc(ranked, func(a, b *Cursor) int { return cmp.Compare(a.Heard, b.Heard) })
+	var tasks []string
+	for _, c := range ranked {
+		tasks = append(tasks, c.failed().Task)
+	}
+	return tasks
 }
 
 // maxCursorKept is how much of the items under way goes with a workflow that continues as new, in bytes of JSON. Its input may have 2 MiB.
