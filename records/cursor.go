@@ -2,7 +2,10 @@ package records
 
 import (
 	"cmp"
+	"encoding/json"
+	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/flow"
@@ -141,26 +144,76 @@ func (c *Cursor) Ranked() []string {
 	return tasks
 }
 
-// maxCursorKept is how much of the items under way goes with a workflow that continues as new, in bytes of JSON. Its input may have 2 MiB.
-const maxCursorKept = 256 << 10
+const (
+	// maxCursorKept is how much of the items under way goes with a workflow that continues as new, in bytes of JSON. Its input may
+	// have 2 MiB.
+	maxCursorKept = 256 << 10
+	// maxCursorFailures is how much of the failures goes with it at length, briefMessage what there is of the message of another, both
+	// in bytes of JSON.
+	maxCursorFailures = 256 << 10
+	briefMessage      = 80
+)
 
-// Trim forgets what is kept of items beyond what the input of a workflow has room for. Joins read the records of those.
+// Trim forgets what is kept of items, and what is told of failures, beyond what the input of a workflow has room for. Joins read the
+// records of those items, and people the ledger of those tasks.
 func (c *Cursor) Trim() {
 	left := maxCursorKept
-	c.trim(&left)
+	c.each(func(c *Cursor) {
+		if k := c.Kept; k.Wanted() && len(k.Set)+len(k.Gone) > 0 {
+			if left -= k.bytes(); left < 0 {
+				c.Kept = &Kept{TooMuch: true}
+			}
+		}
+	})
+	c.trimFailures()
 }
 
-func (c *Cursor) trim(left *int) {
-	if c == nil {
-		return
+// trimFailures leaves those at length that were heard of first: one of them is what the run will fail with.
+func (c *Cursor) trimFailures() {
+	type told struct {
+		heard int
+		f     **policies.Failure
 	}
-	if k := c.Kept; k.Wanted() && len(k.Set)+len(k.Gone) > 0 {
-		if *left -= k.bytes(); *left < 0 {
-			c.Kept = &Kept{TooMuch: true}
+	var all []told
+	c.each(func(c *Cursor) {
+		all = append(all, told{cmp.Or(c.Heard, math.MaxInt), &c.Failure})
+		if c.Batch != nil {
+			all = append(all, told{cmp.Or(c.Heard, math.MaxInt), &c.Batch.Failure})
+		}
+		if c.Tried != nil {
+			all = append(all, told{math.MaxInt, &c.Tried.Paused})
+		}
+		for i := range c.Ended {
+			all = append(all, told{math.MaxInt, &c.Ended[i].Failure})
+		}
+	})
+	slices.SortStableFunc(all, func(a, b told) int { return cmp.Compare(a.heard, b.heard) })
+	left := maxCursorFailures
+	for _, t := range all {
+		if *t.f == nil {
+			continue
+		}
+		if left -= jsonBytes(*t.f); left < 0 {
+			*t.f = brief(*t.f)
 		}
 	}
-	c.Inside.trim(left)
-	for _, part := range c.Parts {
-		part.trim(left)
+}
+
+// brief is a failure without what may be long.
+func brief(f *policies.Failure) *policies.Failure {
+	short := *f
+	short.Stack, short.Type, short.Worker = "", "", ""
+	for n := briefMessage; jsonBytes(short.Message) > briefMessage; n /= 2 { // what JSON escapes is six times as long
+		short.Message = strings.ToValidUTF8(f.Message[:min(n, len(f.Message))], "") + "…"
 	}
+	return &short
+}
+
+// jsonBytes is how much JSON something is, more than there is room for if it is none.
+func jsonBytes(v any) int {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return math.MaxInt32
+	}
+	return len(b)
 }

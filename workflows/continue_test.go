@@ -3,6 +3,7 @@ package workflows
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -46,6 +47,42 @@ func next(t testing.TB, e *testsuite.TestWorkflowEnvironment, in any) (size int)
 		size += len(p.Data)
 	}
 	return size
+}
+
+// Items that run a few tasks each in the workflow itself have many failures together.
+func TestShardOfManyFailuresFitsIntoItsNextInput(t *testing.T) {
+	t.Parallel()
+	all := flow.Fan{Tolerate: flow.Percent(100)}
+	f := flow.New("F", flow.Step("start", emptyStep), flow.Foreach("outer", noItems, setItem, flow.Seq(flow.Step("a", emptyStep),
+		flow.Foreach("inner", noItems, setItem, flow.Step("b", emptyStep)).With(flow.Fan{Tolerate: flow.Percent(100), MaxParallel: 4}).Join("innerJoin", emptyJoin),
+	)).With(all).Join("outerJoin", emptyJoin))
+	require.NoError(t, f.Check())
+	plan := f.Plan()
+	node, _ := plan.Shape("outer")
+	size := (&fan{n: &node}).size(Limits{}.WithDefaults())
+	e := newEnv()
+	Register(e, "F")
+	e.RegisterActivityWithOptions(func(_ context.Context, in activities.StepInput) (activities.StepResult, error) {
+		return activities.StepResult{Ref: ref(in.Step, in.Index), Outcome: records.Completed, Ahead: flow.Ahead{"inner": {Items: &flow.List{Len: 20}}}}, nil
+	}, activity.RegisterOptions{Name: activities.StepType("F", "a")})
+	e.RegisterActivityWithOptions(func(_ context.Context, in activities.StepInput) (activities.StepResult, error) {
+		return activities.StepResult{}, failsWith(in, strings.Repeat("m", 2000))
+	}, activity.RegisterOptions{Name: activities.StepType("F", "b")})
+	e.RegisterActivityWithOptions(func(_ context.Context, in activities.StepInput) (activities.StepResult, error) {
+		return activities.StepResult{Ref: ref(in.Step, in.Index), Outcome: records.Completed}, nil
+	}, activity.RegisterOptions{Name: activities.StepType("F", "innerJoin")})
+	failures := 0
+	e.SetOnActivityCompletedListener(func(_ *activity.Info, _ converter.EncodedValue, err error) {
+		if err != nil {
+			failures++
+		}
+		e.SetContinueAsNewSuggested(failures >= 1000)
+	})
+	from := ref("start", nil)
+	e.ExecuteWorkflow(Shard, ShardInput{Version: 1, Flow: "F", Run: "r", Node: node, From: &from, List: flow.List{Len: size}, Count: size})
+	var in ShardInput
+	require.Less(t, next(t, e, &in), 1<<20)
+	require.GreaterOrEqual(t, failures, 1000)
 }
 
 // Item 1 fails first, then item 0. A workflow that continues as new knows that still.
