@@ -1,6 +1,11 @@
 package records
 
 import (
+	"cmp"
+	"encoding/json"
+	"math"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/stepwell-flows/stepwell/flow"
@@ -40,6 +45,8 @@ type Cursor struct {
 	Outcome Outcome `json:"outcome,omitempty"`
 	// Failure is why a part failed.
 	Failure *policies.Failure `json:"failure,omitempty"`
+	// Heard is the place of that failure, or its batch's, among those that the workflow heard of, counted from 1. See [Cursor.Rank].
+	Heard int `json:"heard,omitempty"`
 	// Look says that tasks may be finished already: their records are to be looked for.
 	Look bool `json:"look,omitempty"`
 }
@@ -87,26 +94,126 @@ func (c *Cursor) End(at *Cursor) {
 	*c = Cursor{Next: c.Next, Last: at.Last, Ahead: at.Ahead, Bind: at.Bind, Kept: at.Kept, Caught: at.Caught}
 }
 
-// maxCursorKept is how much of the items under way goes with a workflow that continues as new, in bytes of JSON. Its input may have 2 MiB.
-const maxCursorKept = 256 << 10
-
-// Trim forgets what is kept of items beyond what the input of a workflow has room for. Joins read the records of those.
-func (c *Cursor) Trim() {
-	left := maxCursorKept
-	c.trim(&left)
-}
-
-func (c *Cursor) trim(left *int) {
+// each visits c and all cursors within.
+func (c *Cursor) each(visit func(*Cursor)) {
 	if c == nil {
 		return
 	}
-	if k := c.Kept; k.Wanted() && len(k.Set)+len(k.Gone) > 0 {
-		if *left -= k.bytes(); *left < 0 {
-			c.Kept = &Kept{TooMuch: true}
+	visit(c)
+	c.Inside.each(visit)
+	for _, part := range c.Parts {
+		part.each(visit)
+	}
+}
+
+// failed is why a part failed, or items of it that is a batch.
+func (c *Cursor) failed() *policies.Failure {
+	if c.Batch != nil {
+		return c.Batch.Failure
+	}
+	return c.Failure
+}
+
+// Rank notes in which order the failures within were heard of. It is given the names of the tasks in that order.
+func (c *Cursor) Rank(tasks []string) {
+	places := make(map[string]int, len(tasks))
+	for i, task := range tasks {
+		places[task] = i + 1
+	}
+	c.each(func(c *Cursor) {
+		if f := c.failed(); f != nil {
+			c.Heard = places[f.Task]
+		}
+	})
+}
+
+// Ranked are the names of the tasks whose failures are within, in the order in which they were heard of. Those of a workflow that did
+// not tell are not among them.
+func (c *Cursor) Ranked() []string {
+	var ranked []*Cursor
+	c.each(func(c *Cursor) {
+		if c.Heard > 0 && c.failed() != nil {
+			ranked = append(ranked, c)
+		}
+	})
+	slices.SortStableFunc(ranked, func(a, b *Cursor) int { return cmp.Compare(a.Heard, b.Heard) })
+	var tasks []string
+	for _, c := range ranked {
+		tasks = append(tasks, c.failed().Task)
+	}
+	return tasks
+}
+
+const (
+	// maxCursorKept is how much of the items under way goes with a workflow that continues as new, in bytes of JSON. Its input may
+	// have 2 MiB.
+	maxCursorKept = 256 << 10
+	// maxCursorFailures is how much of the failures goes with it at length, briefMessage what there is of the message of another, both
+	// in bytes of JSON.
+	maxCursorFailures = 256 << 10
+	briefMessage      = 80
+)
+
+// Trim forgets what is kept of items, and what is told of failures, beyond what the input of a workflow has room for. Joins read the
+// records of those items, and people the ledger of those tasks.
+func (c *Cursor) Trim() {
+	left := maxCursorKept
+	c.each(func(c *Cursor) {
+		if k := c.Kept; k.Wanted() && len(k.Set)+len(k.Gone) > 0 {
+			if left -= k.bytes(); left < 0 {
+				c.Kept = &Kept{TooMuch: true}
+			}
+		}
+	})
+	c.trimFailures()
+}
+
+// trimFailures leaves those at length that were heard of first: one of them is what the run will fail with.
+func (c *Cursor) trimFailures() {
+	type told struct {
+		heard int
+		f     **policies.Failure
+	}
+	var all []told
+	c.each(func(c *Cursor) {
+		all = append(all, told{cmp.Or(c.Heard, math.MaxInt), &c.Failure})
+		if c.Batch != nil {
+			all = append(all, told{cmp.Or(c.Heard, math.MaxInt), &c.Batch.Failure})
+		}
+		if c.Tried != nil {
+			all = append(all, told{math.MaxInt, &c.Tried.Paused})
+		}
+		for i := range c.Ended {
+			all = append(all, told{math.MaxInt, &c.Ended[i].Failure})
+		}
+	})
+	slices.SortStableFunc(all, func(a, b told) int { return cmp.Compare(a.heard, b.heard) })
+	left := maxCursorFailures
+	for _, t := range all {
+		if *t.f == nil {
+			continue
+		}
+		if left -= jsonBytes(*t.f); left < 0 {
+			*t.f = brief(*t.f)
 		}
 	}
-	c.Inside.trim(left)
-	for _, part := range c.Parts {
-		part.trim(left)
+}
+
+// brief is a failure without what may be long.
+func brief(f *policies.Failure) *policies.Failure {
+	short := *f
+	short.Stack, short.Type, short.Worker = "", "", ""
+	for n := briefMessage; jsonBytes(short.Message) > briefMessage; n /= 2 { // what JSON escapes is six times as long
+		short.Message = strings.ToValidUTF8(f.Message[:min(n, len(f.Message))], "") + "…"
 	}
+	return &short
+}
+
+// jsonBytes is how much JSON something is, more than there is room for if it is none.
+func jsonBytes(v any) int {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return math.MaxInt32
+	}
+	return len(b)
 }

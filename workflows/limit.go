@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// maxAsked bounds how many tasks of one workflow wait in a limit's queue; the others wait here. A limit has to keep
-	// its queue within the size of a workflow's input.
+	// maxAsked bounds how many tasks of one workflow wait in a limit's queue; the others wait here. A limit that has many
+	// such workflows forgets some of them when it continues as new, see [LimitInput].
 	maxAsked = 64
 	// askAgain is how long a workflow waits before it asks again: in case that somebody ended the limit, which knew.
 	askAgain = time.Hour
@@ -184,7 +184,9 @@ func (l *limiter) talk(ctx workflow.Context) {
 		if again != nil {
 			sel.AddFuture(again, func(workflow.Future) {
 				again = nil
-				l.repeat()
+				for _, k := range l.keys {
+					k.repeat()
+				}
 			})
 		}
 		sel.Select(ctx)
@@ -196,12 +198,10 @@ func (l *limiter) asking() bool {
 }
 
 // repeat asks again for all that was asked for.
-func (l *limiter) repeat() {
-	for _, k := range l.keys {
-		k.ask = nil
-		for _, w := range k.asked {
-			k.ask = append(k.ask, w.task)
-		}
+func (k *limitKey) repeat() {
+	k.ask = nil
+	for _, w := range k.asked {
+		k.ask = append(k.ask, w.task)
 	}
 }
 
@@ -240,9 +240,12 @@ func (l *limiter) send(ctx workflow.Context) {
 }
 
 // granted starts the tasks whose turn came. A grant that nobody waits for is given back: it crossed with a withdrawal, or is
-// from before a reset.
+// from before a reset. A grant of nothing says that the limit has forgotten some that wait, see [LimitInput].
 func (l *limiter) granted(g activities.Grant) {
 	k := l.key(g.Key)
+	if len(g.Tasks) == 0 {
+		k.repeat()
+	}
 	for _, task := range g.Tasks {
 		if !k.held[task] && !l.settle(k, task, nil) {
 			k.free = append(k.free, task)

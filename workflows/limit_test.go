@@ -458,3 +458,28 @@ func TestLimiterAsksAgain(t *testing.T) {
 	require.Len(t, e.sent, 4)
 	require.True(t, e.limits["key"].empty())
 }
+
+// A limit that forgot some of those that wait says so. Asking again costs none of them its place.
+func TestLimiterAsksAgainWhenTold(t *testing.T) {
+	t.Parallel()
+	e := newLimiterEnv(t)
+	e.reply = func(m []activities.LimitMessage) (activities.LimitSent, error) {
+		if len(e.sent) == 1 {
+			return activities.LimitSent{}, nil // forgotten
+		}
+		return e.serve(m)
+	}
+	e.RegisterDelayedCallback(func() { e.SignalWorkflow(activities.GrantSignal, activities.Grant{Key: "key"}) }, time.Minute)
+	var c crowd
+	var took time.Duration
+	require.NoError(t, e.run(func(ctx workflow.Context, l *limiter) error {
+		began := workflow.Now(ctx)
+		c.run(ctx, l, 4, func(int) policies.Limit { return policies.Limit{Key: "key", Max: 2} })
+		took = workflow.Now(ctx).Sub(began)
+		return nil
+	}))
+	require.Equal(t, time.Minute+2*time.Second, took.Round(time.Second))
+	require.Equal(t, inOrder(4), c.began)
+	require.Equal(t, 2, c.most["key"])
+	require.True(t, e.limits["key"].empty())
+}

@@ -2,6 +2,7 @@ package workflows
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,9 +23,9 @@ func RegisterLimit(r Registry) {
 // Limit keeps the limit of one key: it hands out leases in the order of the requests. It ends when nobody needs it.
 //
 // Every worker of a cluster may have to replay it, so it changes even more rarely than the interpreter.
-func Limit(ctx workflow.Context, in activities.LimitInput) error {
+func Limit(ctx workflow.Context, in LimitInput) error {
 	in.Check, in.Idle = cmp.Or(in.Check, time.Minute), cmp.Or(in.Idle, 5*time.Minute)
-	s := &semaphore{in: in}
+	s := &semaphore{in: in.LimitInput, untold: in.Untold, forgotten: in.Forgotten}
 	messages := workflow.GetSignalChannelWithOptions(ctx, activities.LimitSignal, workflow.SignalChannelOptions{
 		Description: "a run asks for places or gives some back; for runs only",
 	})
@@ -44,7 +45,10 @@ func Limit(ctx workflow.Context, in activities.LimitInput) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case check == nil && workflow.GetInfo(ctx).GetContinueAsNewSuggested():
-			return workflow.NewContinueAsNewError(ctx, activities.LimitType, s.in)
+			for m := (activities.LimitMessage{}); messages.ReceiveAsync(&m); m = (activities.LimitMessage{}) { // while nobody could be told
+				s.receive(m)
+			}
+			return workflow.NewContinueAsNewError(ctx, activities.LimitType, s.handOn())
 		case s.empty() && workflow.Now(ctx).Sub(quiet) >= in.Idle:
 			return nil // the server refuses this, and calls again, when a message has come
 		}
@@ -80,14 +84,92 @@ func Limit(ctx workflow.Context, in activities.LimitInput) error {
 	}
 }
 
+// LimitInput is what the workflow of a limit starts with, and what one that continues as new hands on besides. A worker of an earlier
+// version does not know the latter: it leaves those untold, and those that are forgotten ask again after an hour.
+type LimitInput struct {
+	activities.LimitInput
+	// Untold are leases that were granted, and the holder does not know yet.
+	Untold []activities.Lease `json:"untold,omitempty"`
+	// Forgotten are holders of which not all that wait are in Waiting. They are told to ask again when none of theirs is left in it.
+	Forgotten []activities.Holder `json:"forgotten,omitempty"`
+}
+
+// maxLimitInput is how much the input may have when a limit continues as new, in bytes of JSON. The server ends a workflow at 2 MiB,
+// and nobody would know who holds places.
+const maxLimitInput = 1 << 20
+
+// handOn is the state for the workflow that this one continues as. When the queue is too long, it forgets of every holder the last
+// ones, so that all holders go on.
+func (s *semaphore) handOn() LimitInput {
+	all := LimitInput{LimitInput: s.in, Forgotten: s.forgotten}
+	untold := make(map[activities.Lease]bool, len(s.untold))
+	for _, l := range s.untold {
+		untold[l] = true
+	}
+	for _, l := range s.in.Held { // some may be given back, or asked for again and again
+		if untold[l] {
+			all.Untold = append(all.Untold, l)
+		}
+	}
+	out := all
+	for each := maxAsked / 2; !out.fits() && each > 0; each /= 2 {
+		out = all.cut(each, len(all.Waiting))
+	}
+	for n := len(all.Waiting); !out.fits() && n > 0; { // that many holders: the last ones ask again after an hour
+		n = n * 3 / 4
+		out = all.cut(1, n)
+	}
+	return out
+}
+
+func (in *LimitInput) fits() bool {
+	b, err := json.Marshal(in)
+	return err != nil || len(b) <= maxLimitInput
+}
+
+// cut is the input with up to each that wait of a holder, of the first so many.
+func (in LimitInput) cut(each, first int) LimitInput {
+	waiting := in.Waiting[:first]
+	count := map[activities.Holder]int{}
+	forgotten := slices.Clone(in.Forgotten)
+	in.Waiting, in.Forgotten = nil, nil
+	for _, l := range waiting {
+		if count[l.Holder]++; count[l.Holder] <= each {
+			in.Waiting = append(in.Waiting, l)
+		} else {
+			forgotten = append(forgotten, l.Holder)
+		}
+	}
+	for _, h := range forgotten {
+		if count[h] > 0 { // one of its own comes first, and once is enough
+			count[h] = 0
+			in.Forgotten = append(in.Forgotten, h)
+		}
+	}
+	return in
+}
+
+// holdersOf is whose the leases are.
+func holdersOf(leases []activities.Lease) map[activities.Holder]bool {
+	all := make(map[activities.Holder]bool, len(leases))
+	for _, l := range leases {
+		all[l.Holder] = true
+	}
+	return all
+}
+
 // semaphore is the state of a limit. What it grants depends on the order of messages alone, not on how many of them came
 // together: a workflow task that is done again, with more of them, grants at least the same.
 type semaphore struct {
 	in     activities.LimitInput
 	untold []activities.Lease // granted, and the holder does not know yet
+	// forgotten is that of [LimitInput].
+	forgotten []activities.Holder
 }
 
-func (s *semaphore) empty() bool { return len(s.in.Held) == 0 && len(s.in.Waiting) == 0 }
+func (s *semaphore) empty() bool {
+	return len(s.in.Held) == 0 && len(s.in.Waiting) == 0 && len(s.forgotten) == 0
+}
 
 func (s *semaphore) receive(m activities.LimitMessage) {
 	for _, task := range m.Free {
@@ -120,6 +202,7 @@ func (s *semaphore) bury(fates []activities.LimitFate) {
 			dead := func(l activities.Lease) bool { return l.Holder == f.Holder }
 			s.in.Held = slices.DeleteFunc(s.in.Held, dead)
 			s.in.Waiting = slices.DeleteFunc(s.in.Waiting, dead)
+			s.forgotten = slices.DeleteFunc(s.forgotten, func(h activities.Holder) bool { return h == f.Holder })
 			continue
 		}
 		for i := range s.in.Held {
@@ -132,6 +215,11 @@ func (s *semaphore) bury(fates []activities.LimitFate) {
 		for i := range s.in.Waiting {
 			if l := &s.in.Waiting[i]; l.Holder == f.Holder {
 				l.Run = f.Now
+			}
+		}
+		for i := range s.forgotten {
+			if h := &s.forgotten[i]; *h == f.Holder {
+				h.Run = f.Now
 			}
 		}
 	}
@@ -147,7 +235,8 @@ func (s *semaphore) grant() {
 	}
 }
 
-// tell lets holders know what they were granted, one signal to each. It reports whether there was something to tell.
+// tell lets holders know what they were granted, one signal to each, and those that are to ask again that nothing was. It reports
+// whether there was something to tell.
 func (s *semaphore) tell(ctx workflow.Context) bool {
 	var grants []activities.LimitGrant
 	at := map[activities.Holder]int{}
@@ -163,6 +252,16 @@ func (s *semaphore) tell(ctx workflow.Context) bool {
 		}
 		grants[i].Tasks = append(grants[i].Tasks, l.Task)
 	}
+	var again []activities.Holder
+	if len(s.forgotten) > 0 {
+		waiting := holdersOf(s.in.Waiting)
+		for _, h := range s.forgotten {
+			if !waiting[h] {
+				again = append(again, h)
+				grants = append(grants, activities.LimitGrant{Holder: h, Grant: activities.Grant{Key: s.in.Key}})
+			}
+		}
+	}
 	if len(grants) == 0 {
 		s.untold = nil
 		return false
@@ -176,6 +275,7 @@ func (s *semaphore) tell(ctx workflow.Context) bool {
 	}
 	s.untold = nil
 	s.bury(fates)
+	s.forgotten = slices.DeleteFunc(s.forgotten, func(h activities.Holder) bool { return slices.Contains(again, h) })
 	return true
 }
 
@@ -190,12 +290,15 @@ func localCall(attempts int32) workflow.LocalActivityOptions {
 	}
 }
 
+// maxChecked bounds the input of a check. Those who come later in the queue are looked at when they have come nearer.
+const maxChecked = 4000
+
 // check starts to look whether the holders and those who wait are alive.
 func (s *semaphore) check(ctx workflow.Context) workflow.Future {
 	var holders []activities.Holder
 	seen := map[activities.Holder]bool{}
 	for _, l := range slices.Concat(s.in.Held, s.in.Waiting) {
-		if !seen[l.Holder] {
+		if !seen[l.Holder] && len(holders) < maxChecked {
 			seen[l.Holder] = true
 			holders = append(holders, l.Holder)
 		}

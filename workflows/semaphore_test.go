@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -12,7 +13,6 @@ import (
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/testsuite"
-	"go.temporal.io/sdk/workflow"
 	"pgregory.net/rapid"
 
 	"github.com/stepwell-flows/stepwell/activities"
@@ -30,6 +30,8 @@ type limitEnv struct {
 	// deaf is how many times runs cannot be told anything.
 	deaf   int
 	checks int
+	// asked is called when a run is told to ask again.
+	asked func(activities.Holder)
 }
 
 func newLimitEnv(t testing.TB) *limitEnv {
@@ -48,6 +50,9 @@ func newLimitEnv(t testing.TB) *limitEnv {
 			if f := e.fate(g.Holder); f != nil {
 				fates = append(fates, *f)
 				continue
+			}
+			if len(g.Tasks) == 0 {
+				e.asked(g.Holder)
 			}
 			for _, task := range g.Tasks {
 				e.told = append(e.told, fmt.Sprintf("%s %s/%s", e.Now().Sub(start).Round(time.Second), g.Run, task))
@@ -97,12 +102,17 @@ func (e *limitEnv) ask(d time.Duration, limit int, run string, tasks ...string) 
 	e.send(d, activities.LimitMessage{Max: limit, Holder: activities.Holder{Run: run}, Ask: tasks})
 }
 
+// lease is what a run has that asked for a task.
+func lease(run, task string) activities.Lease {
+	return activities.Lease{Holder: activities.Holder{Workflow: "flow/" + run, Run: run}, First: run, Task: task}
+}
+
 func (e *limitEnv) free(d time.Duration, run string, tasks ...string) {
 	e.send(d, activities.LimitMessage{Max: 1, Holder: activities.Holder{Run: run}, Free: tasks})
 }
 
 // run runs the limit to its end and returns when that was.
-func (e *limitEnv) run(in activities.LimitInput) time.Duration {
+func (e *limitEnv) run(in LimitInput) time.Duration {
 	e.t.Helper()
 	in.Key = "key"
 	start := e.Now()
@@ -126,7 +136,7 @@ func TestLimitHandsOutPlacesInOrder(t *testing.T) {
 	e.ask(8*second, 2, "d", "1")
 	e.free(9*second, "c", "1")
 	e.free(10*second, "d", "1")
-	end := e.run(activities.LimitInput{})
+	end := e.run(LimitInput{})
 	require.NoError(t, e.GetWorkflowError())
 	require.Equal(t, []string{"1s a/1", "1s a/2", "4s a/3", "6s c/1", "8s d/1"}, e.told)
 	require.Zero(t, e.checks, "nobody held anything for a minute")
@@ -144,7 +154,7 @@ func TestLimitFollowsTheLatestMax(t *testing.T) {
 	e.free(6*second, "a", "3")
 	e.free(7*second, "b", "1")
 	e.free(8*second, "c", "1")
-	e.run(activities.LimitInput{})
+	e.run(LimitInput{})
 	require.NoError(t, e.GetWorkflowError())
 	require.Equal(t, []string{"1s a/1", "2s a/2", "2s a/3", "6s b/1", "7s c/1"}, e.told)
 }
@@ -162,7 +172,7 @@ func TestLimitTakesMessagesTwice(t *testing.T) {
 	e.free(6*second, "a", "1")
 	e.free(7*second, "b", "1")
 	e.free(8*second, "c", "1")
-	e.run(activities.LimitInput{})
+	e.run(LimitInput{})
 	require.NoError(t, e.GetWorkflowError())
 	require.Equal(t, []string{"1s a/1", "5s a/1", "6s b/1", "7s c/1"}, e.told)
 }
@@ -176,7 +186,7 @@ func TestLimitChecksThatHoldersAreAlive(t *testing.T) {
 	e.ask(3*second, 1, "c", "1")
 	e.at(70*second, func() { e.dead["a"], e.dead["b"] = true, true })
 	e.free(130*second, "c", "1")
-	e.run(activities.LimitInput{})
+	e.run(LimitInput{})
 	require.NoError(t, e.GetWorkflowError())
 	require.Equal(t, []string{"1s a/1", "2m0s c/1"}, e.told)
 	require.Equal(t, 2, e.checks)
@@ -192,7 +202,7 @@ func TestLimitPassesOverTheDead(t *testing.T) {
 	e.dead["b"] = true
 	e.free(4*second, "a", "1")
 	e.free(5*second, "c", "1")
-	e.run(activities.LimitInput{})
+	e.run(LimitInput{})
 	require.NoError(t, e.GetWorkflowError())
 	require.Equal(t, []string{"1s a/1", "4s c/1"}, e.told)
 }
@@ -227,7 +237,7 @@ func TestLimitKnowsAWorkflowThatWasReset(t *testing.T) {
 			again.Free = []string{"2"}
 			e.send(90*second, again)
 			e.free(100*second, "b", "1")
-			e.run(activities.LimitInput{})
+			e.run(LimitInput{})
 			require.NoError(t, e.GetWorkflowError())
 			require.Equal(t, want, e.told)
 		})
@@ -241,7 +251,7 @@ func TestLimitTellsAgain(t *testing.T) {
 	e.deaf = 5
 	e.ask(1*second, 1, "a", "1")
 	e.free(90*second, "a", "1")
-	e.run(activities.LimitInput{})
+	e.run(LimitInput{})
 	require.NoError(t, e.GetWorkflowError())
 	require.Equal(t, []string{"1m0s a/1"}, e.told)
 
@@ -251,7 +261,7 @@ func TestLimitTellsAgain(t *testing.T) {
 	e.free(10*second, "a", "1") // it gave up
 	e.ask(20*second, 1, "b", "1")
 	e.free(30*second, "b", "1")
-	e.run(activities.LimitInput{})
+	e.run(LimitInput{})
 	require.NoError(t, e.GetWorkflowError())
 	require.Equal(t, []string{"20s b/1"}, e.told)
 }
@@ -268,7 +278,7 @@ func TestLimitTellsRunsOfOneWorkflowApart(t *testing.T) {
 	}
 	e.ask(3*second, 2, "next", "1")
 	e.free(10*second, "next", "1")
-	e.run(activities.LimitInput{})
+	e.run(LimitInput{})
 	require.NoError(t, e.GetWorkflowError())
 	require.Equal(t, []string{"1s old/1", "2s new/1", "5s next/1"}, e.told)
 }
@@ -279,19 +289,13 @@ func TestLimitContinuesAsNewWithItsState(t *testing.T) {
 	e.ask(1*second, 2, "a", "1", "2", "3")
 	e.at(2*second, func() { e.SetContinueAsNewSuggested(true) })
 	e.ask(2*second, 2, "b", "1")
-	e.run(activities.LimitInput{Check: 2 * time.Minute, Idle: time.Hour})
-	var next *workflow.ContinueAsNewError
-	require.ErrorAs(t, e.GetWorkflowError(), &next)
-	var in activities.LimitInput
-	require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(next.Input, &in))
-	lease := func(run, task string) activities.Lease {
-		return activities.Lease{Holder: activities.Holder{Workflow: "flow/" + run, Run: run}, First: run, Task: task}
-	}
-	require.Equal(t, activities.LimitInput{
+	e.run(LimitInput{LimitInput: activities.LimitInput{Check: 2 * time.Minute, Idle: time.Hour}})
+	in := e.continued()
+	require.Equal(t, LimitInput{LimitInput: activities.LimitInput{
 		Key: "key", Check: 2 * time.Minute, Idle: time.Hour, Max: 2,
 		Held:    []activities.Lease{lease("a", "1"), lease("a", "2")},
 		Waiting: []activities.Lease{lease("a", "3"), lease("b", "1")},
-	}, in)
+	}}, in)
 
 	e = newLimitEnv(t)
 	e.free(1*second, "a", "1")
@@ -302,6 +306,97 @@ func TestLimitContinuesAsNewWithItsState(t *testing.T) {
 	require.Equal(t, []string{"1s a/3", "2s b/1"}, e.told)
 	require.Equal(t, 2, e.checks)
 	require.Equal(t, time.Hour+4*time.Minute, end)
+}
+
+// continued is the input that a limit continued as new with.
+func (e *limitEnv) continued() LimitInput {
+	e.t.Helper()
+	var in LimitInput
+	next(e.t, e.TestWorkflowEnvironment, &in)
+	return in
+}
+
+// While a limit tries in vain to tell a holder, messages come. Neither they nor what it has to tell is lost when it continues as new.
+func TestLimitContinuesAsNewWithWhatItCouldNotTell(t *testing.T) {
+	t.Parallel()
+	e := newLimitEnv(t)
+	e.deaf = 100
+	e.ask(1*second, 2, "a", "1")
+	e.at(1*second, func() { e.SetContinueAsNewSuggested(true) })
+	e.ask(1200*time.Millisecond, 2, "b", "1", "2")
+	e.free(1400*time.Millisecond, "b", "1")
+	e.ask(1500*time.Millisecond, 2, "a", "1") // once more
+	e.run(LimitInput{})
+	in := e.continued()
+	require.Equal(t, in.Held, in.Untold)
+	require.Equal(t, []activities.Lease{lease("a", "1"), lease("b", "2")}, in.Held)
+	require.Empty(t, in.Waiting)
+	require.Empty(t, e.told)
+
+	e = newLimitEnv(t)
+	e.free(1*second, "a", "1")
+	e.free(2*second, "b", "2")
+	e.run(in)
+	require.NoError(t, e.GetWorkflowError())
+	require.Equal(t, []string{"0s a/1", "0s b/2"}, e.told)
+}
+
+// The queue of a limit that continues as new fits into its input, however many wait. Each holder keeps the first of its own, and is told
+// to ask again when those are through.
+func TestLimitForgetsWhatDoesNotFit(t *testing.T) {
+	t.Parallel()
+	var tasks []string
+	for i := range maxAsked {
+		tasks = append(tasks, fmt.Sprintf("step[%d]", i))
+	}
+	const runs = 120
+	s := &semaphore{in: activities.LimitInput{Key: "key"}}
+	id := func(i int) string { return fmt.Sprintf("%08d-1111-2222-3333-444455556666", i) }
+	for i := range runs {
+		s.receive(activities.LimitMessage{Max: 100, Holder: activities.Holder{Workflow: "flow/" + id(i), Run: id(i)}, First: id(i), Ask: tasks})
+	}
+	s.untold = nil
+	in := s.handOn()
+	require.Less(t, limitBytes(t, in), 1<<20)
+	require.Equal(t, s.in.Held, in.Held)
+	waiting := map[string]int{}
+	for _, l := range in.Waiting {
+		waiting[l.Run]++
+	}
+	require.Len(t, waiting, runs-1, "the first has places for all")
+	for i := range runs {
+		require.LessOrEqual(t, waiting[id(i)], maxAsked/2)
+	}
+	require.Len(t, in.Forgotten, runs-2, "of the second few wait")
+
+	e := newLimitEnv(t)
+	var again []string
+	e.asked = func(h activities.Holder) { again = append(again, h.Run) }
+	e.send(1*second, activities.LimitMessage{Holder: activities.Holder{Workflow: "flow/" + id(0), Run: id(0)}, First: id(0), Free: tasks})
+	e.at(2*second, func() {
+		require.Len(t, e.told, maxAsked)
+		require.Equal(t, []string{id(2)}, again, "none of its own is left in the queue")
+		e.CancelWorkflow()
+	})
+	e.run(in)
+
+	s = &semaphore{in: in.LimitInput, forgotten: in.Forgotten}
+	require.Equal(t, in, s.handOn(), "it fits")
+	for i := range 6000 {
+		l := activities.Lease{Holder: activities.Holder{Workflow: "flow/new", Run: strconv.Itoa(i)}, First: id(i), Task: "step"}
+		s.in.Waiting = append(s.in.Waiting, l)
+	}
+	in = s.handOn()
+	require.Less(t, limitBytes(t, in), 1<<20, "too many holders to know one task of each")
+	require.Equal(t, s.in.Held, in.Held)
+	require.Equal(t, s.in.Waiting[0], in.Waiting[0])
+}
+
+func limitBytes(t *testing.T, in LimitInput) int {
+	t.Helper()
+	p, err := converter.GetDefaultDataConverter().ToPayloads(in)
+	require.NoError(t, err)
+	return len(p.GetPayloads()[0].GetData())
 }
 
 // Whatever the messages are and whoever dies: never more than Max hold, nobody holds or waits twice, those who wait hold places

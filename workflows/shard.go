@@ -95,6 +95,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	if at == nil {
 		at = &records.Cursor{Look: in.Look}
 	}
+	r.failures = at.Ranked()
 	f := &fan{n: &in.Node, x: in.Index, from: in.From, list: in.List, quota: in.Quota}
 	if in.Tell {
 		f.last = r.tellLast
@@ -118,6 +119,7 @@ func Shard(ctx workflow.Context, in ShardInput) (ShardOutput, error) {
 	if errors.Is(err, errStopped) && r.draining && !scope.stopped() {
 		in.Start, in.Look, in.Rungs, in.Gates, in.Width = at, false, r.rungs, r.handOn(), r.window.now()
 		in.WasReset = r.reset()
+		at.Rank(r.failures)
 		at.Trim()
 		if err := r.leaveMarks(ctx); err != nil {
 			return ShardOutput{}, err
@@ -206,7 +208,7 @@ func (r *run) output(at *records.Cursor, err error) (ShardOutput, error) {
 
 // write writes the shard's document.
 func (r *run) write(ctx workflow.Context, f *fan, in ShardInput, at *records.Cursor) error {
-	d := records.Shard{Flow: r.flow, Run: r.id, Foreach: f.n.Name, Index: f.x, First: in.First, Count: in.Count}
+	d := records.Shard{Flow: r.flow, Run: r.id, Foreach: f.n.Name, Index: f.x, First: in.First, Count: in.Count, Tally: r.tally(at.Parts)}
 	var parts []records.Item
 	var batches []records.Batch
 	if f.batch() > 1 {
@@ -214,14 +216,10 @@ func (r *run) write(ctx workflow.Context, f *fan, in ShardInput, at *records.Cur
 		for _, p := range at.Parts {
 			if p.Batch != nil {
 				batches = append(batches, *p.Batch)
-				d.Merge(p.Batch.Tally)
 			}
 		}
 	} else {
 		parts = items(at.Parts, in.First)
-		for _, p := range parts {
-			d.Add(p)
-		}
 	}
 	err := workflow.ExecuteActivity(r.bookkeeping(ctx, fmt.Sprintf("write down how %d items ended", in.Count)),
 		activities.ShardType, d, parts, batches).Get(ctx, nil)

@@ -134,6 +134,7 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 	if at == nil {
 		at = &records.Cursor{}
 	}
+	r.failures = at.Ranked()
 	if r.id == "" {
 		r.id = r.info.OriginalRunID // the same after a reset; a new one each time that a schedule starts the flow
 	}
@@ -146,6 +147,7 @@ func Run(ctx workflow.Context, in Input) (Output, error) {
 	if errors.Is(err, errStopped) && r.draining {
 		in.Run, in.Prepared, in.Params, in.Start, in.Rungs, in.Gates = r.id, true, nil, at, r.rungs, r.handOn()
 		in.FailedSteps, in.WasReset = r.failedSteps, r.reset()
+		at.Rank(r.failures)
 		at.Trim()
 		if err := r.leaveMarks(ctx); err != nil {
 			return Output{}, err
