@@ -186,6 +186,38 @@ func (g *graph) did(p *place, item records.Item) (State, bool) {
 	return Completed, true
 }
 
+// mayHave reports whether an item may have had a task of a step that nothing tells of: it ended with another step, in a later turn of a
+// loop around both or further on.
+func (g *graph) mayHave(p *place, item records.Item) bool {
+	f, last := p.batch(), g.ended(p.batch(), item)
+	switch {
+	case last == p, p.sure():
+		return false
+	case item.Outcome == records.Failed && item.Failure != nil && g.tasks[item.Failure.Step] == nil: // its worker was lost, wherever it was
+		return true
+	}
+	shared := p.parent
+	for !last.within(shared) {
+		shared = shared.parent
+	}
+	for up := shared; up != f; up = up.parent {
+		if up.Kind == flow.KindLoop {
+			return true
+		}
+	}
+	return shared.Kind != flow.KindSwitch && p.order < last.order
+}
+
+// within reports whether a node is in another.
+func (p *place) within(other *place) bool {
+	for up := p.parent; up != nil; up = up.parent {
+		if up == other {
+			return true
+		}
+	}
+	return false
+}
+
 // ended is the step that an item ended with. One whose worker was lost does not say.
 func (g *graph) ended(f *place, item records.Item) *place {
 	step := item.Step
@@ -212,9 +244,9 @@ func (p *place) final() bool {
 	return slices.Contains(lasts, p)
 }
 
-// count counts the tasks of a step. Items are read only of batches in which the summary does not tell.
-func (s *batchSet) count(ctx context.Context, p *place) (Counts, error) {
-	var c Counts
+// count counts the tasks of a step. Items are read only of batches in which the summary does not tell. Untold says that there may be more
+// tasks, of which nothing tells.
+func (s *batchSet) count(ctx context.Context, p *place) (c Counts, untold bool, _ error) {
 	alone := len(s.f.nodes[0].tasks()) == 1 // so that an item is a task
 	for group := range s.groups() {
 		if h := group[0].head; len(group) == 1 && (h.Failed == 0 && p.sure() || alone) {
@@ -230,9 +262,10 @@ func (s *batchSet) count(ctx context.Context, p *place) (Counts, error) {
 		}
 		items, err := s.items(ctx, group)
 		if err != nil {
-			return c, err
+			return c, untold, err
 		}
 		for _, item := range items {
+			untold = untold || s.run.graph().mayHave(p, item.Item)
 			if state, ok := s.run.graph().did(p, item.Item); ok {
 				c.add(state)
 				if item.owner != s.run.Run.Run && state != Failed {
@@ -244,7 +277,7 @@ func (s *batchSet) count(ctx context.Context, p *place) (Counts, error) {
 	if p == s.f.nodes[0].firsts()[0] { // which of its steps a batch is at, nobody tells
 		c.Running = s.run.runningBatches(ctx, s.f.Name)
 	}
-	return c, nil
+	return c, untold, nil
 }
 
 func (s *batchSet) each(ctx context.Context, p *place, want func(State) bool) iter.Seq2[*Task, error] {
@@ -296,13 +329,15 @@ func (r *Run) itemTask(p *place, x flow.Index, item ran, from *split) *Task {
 	if !ok {
 		return nil
 	}
-	last := r.graph().ended(p.batch(), item.Item)
 	t := &Task{Step: p.Name, Index: append(slices.Clone(x), item.Index), Owner: item.owner, State: state, run: r, untried: true}
-	switch {
+	if f := item.Failure; f != nil && state != Completed && t.named(f.Task) {
+		t.name = f.Task
+	}
+	switch last := r.graph().ended(p.batch(), item.Item); {
 	case state == Failed:
 		t.Failure = item.Failure
 	case last != p:
-		t.last = flow.TaskName(last.Name, t.Index)
+		t.recordedBy = r.recordedBy(last, t, item.Item)
 	default:
 		rec := &records.Task{
 			Flow: r.Flow, Run: item.owner, Step: p.Name, Index: t.Index, Outcome: item.Outcome, Attempt: item.Attempt,
@@ -320,6 +355,15 @@ func (r *Run) itemTask(p *place, x flow.Index, item ran, from *split) *Task {
 		t.finished(rec)
 	}
 	return t
+}
+
+// recordedBy names the last task of the item that a task is in.
+func (r *Run) recordedBy(last *place, t *Task, item records.Item) string {
+	at := &Task{Step: last.Name, Index: t.Index}
+	if f := item.Failure; f != nil && at.named(f.Task) {
+		return f.Task
+	}
+	return at.Name()
 }
 
 // item finds one item of a foreach with batches. It is nil when the item did not end.
