@@ -37,7 +37,7 @@ func (b batch) end() int { return b.head.First + b.head.Count }
 // ran is an item of a batch.
 type ran struct {
 	records.Item
-	owner string
+	owner string // the run that it ran in, which another's batch may have taken it over from
 }
 
 // batches reads the summaries of a foreach's batches.
@@ -165,7 +165,7 @@ func (s *batchSet) items(ctx context.Context, group []batch) ([]ran, error) {
 			if seen != nil {
 				seen[item.Index] = true
 			}
-			out = append(out, ran{item, b.owner})
+			out = append(out, ran{item, cmp.Or(item.From, b.owner)})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b ran) int { return cmp.Compare(a.Index, b.Index) })
@@ -257,6 +257,8 @@ func (s *batchSet) count(ctx context.Context, p *place) (c Counts, untold bool, 
 			}
 			if group[0].near > 0 {
 				c.Reused += h.Completed
+			} else {
+				c.Reused += h.Reused
 			}
 			continue
 		}
@@ -382,7 +384,7 @@ func (r *Run) item(ctx context.Context, p *place, x flow.Index, i int) (*ran, er
 		}
 		for _, item := range doc.Items {
 			if item.Index == i && item.Outcome != "" {
-				return &ran{item, owner}, nil
+				return &ran{item, cmp.Or(item.From, owner)}, nil
 			}
 		}
 	}
