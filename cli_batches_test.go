@@ -66,6 +66,7 @@ func TestReadingBatches(t *testing.T) {
 		{"batches-failed-show", "show TrainFlow/" + bad},
 		{"batches-failed-show-item", "show TrainFlow/" + bad + "/odd[1,2]"},
 		{"batches-failed-show-item-json", "show TrainFlow/" + bad + "/odd[1] --json"},
+		{"batches-diff", "diff TrainFlow/" + bad + " TrainFlow/" + good},
 		{"batches-failed-why-foreach", "why TrainFlow/" + bad + "/rows"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
