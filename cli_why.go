@@ -188,7 +188,12 @@ func (e *explanation) task(ctx context.Context, target target, doc *whyDocument)
 	case runs.Skipped:
 		e.say("%s was skipped: the run went another way.", name)
 	case runs.InBatches:
-		e.say("%s is in batches: nothing tells whether it ran. An item of a batch has one record, that of its last task: %s.", name, clean(t.RecordedBy))
+		e.say("%s is in batches: nothing tells whether it ran.", name)
+		if t.RecordedBy == "" {
+			e.say("The record of its batch is written when that ends.")
+		} else {
+			e.say("An item of a batch has one record, that of its last task: %s.", clean(t.RecordedBy))
+		}
 	case runs.Paused:
 		e.say("%s is paused: it has failed for good and waits for a person.", name)
 		if t.Failure != nil {

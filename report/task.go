@@ -94,7 +94,11 @@ func alone(d *flow.CardData, t *runs.Task) *flow.CardData {
 	case runs.Skipped:
 		d.Outcome, d.Components = "", []flow.Component{cards.Markdown("This task did not run: the run went another way.")}
 	case runs.InBatches:
-		d.Outcome, d.Components = "", []flow.Component{cards.Markdown("Nothing tells whether this task ran: an item of a batch has one record, that of its last task, `" + t.RecordedBy() + "`.")}
+		where := "the record of its batch is written when that ends."
+		if last := t.RecordedBy(); last != "" {
+			where = "an item of a batch has one record, that of its last task, `" + last + "`."
+		}
+		d.Outcome, d.Components = "", []flow.Component{cards.Markdown("Nothing tells whether this task ran: " + where)}
 	case runs.Unfinished:
 		d.Outcome, d.Components = "", []flow.Component{cards.Markdown("This task has begun. Whether it goes on is not known: Temporal was not asked.")}
 	case runs.Running:

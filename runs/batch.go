@@ -391,6 +391,31 @@ func (r *Run) item(ctx context.Context, p *place, x flow.Index, i int) (*ran, er
 	return nil, nil
 }
 
+// begunBatches reports whether batches of a foreach were begun that have no record, as far as is known: they run, or they wrote down what
+// they got done so far.
+func (r *Run) begunBatches(ctx context.Context, f *place) (bool, error) {
+	if r.Status == records.StatusCompleted {
+		return false, nil
+	}
+	if r.runningBatches(ctx, f.Name) > 0 {
+		return true, nil
+	}
+	names, err := r.reader.dirs(ctx, records.RunPrefix(r.Flow, r.Run.Run)+"parts/")
+	return slices.Contains(names, f.Name), err
+}
+
+// begunBatch reports the same of the batch of one item.
+func (r *Run) begunBatch(ctx context.Context, f *place, x flow.Index, i int) (bool, error) {
+	first := i / f.Fan.Batch * f.Fan.Batch
+	if _, err := r.batchHead(ctx, r.Run.Run, f.Name, x, first); !errors.Is(err, artifacts.ErrNotFound) {
+		return false, err
+	}
+	for _, err := range r.reader.store.List(ctx, records.BatchPartPrefix(r.Flow, r.Run.Run, f.Name, x, first)) {
+		return err == nil, err
+	}
+	return false, nil
+}
+
 // covering finds the batch of an item when it does not begin where batches of a whole list do.
 func (r *Run) covering(ctx context.Context, owner, foreach string, x flow.Index, i int) (records.Shard, error) {
 	firsts, err := records.Batches(ctx, r.reader.store, r.Flow, owner, foreach, x)

@@ -107,3 +107,24 @@ func TestFailedTaskOfABatchIsNamedAsItsFailureIs(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "odd[0,2]", first.Name())
 }
+
+// A batch that was cut off has no record. What its attempts wrote down says that it began.
+func TestBatchWithoutRecordBegan(t *testing.T) {
+	t.Parallel()
+	l := newGridLab(t, turns())
+	l.did("r1", "merge", nil, items(6))
+	part := records.Shard{Flow: "Grid", Run: "r1", Foreach: "grid", First: 3, Count: 3, Items: []records.Item{{Index: 3, Outcome: records.Completed, Step: "cell"}}}
+	require.NoError(t, records.PutBatchPart(t.Context(), l.store, part, 1))
+	l.over("r1", records.End{Status: records.StatusCancelled})
+	for _, name := range []string{"even", "cell"} {
+		require.Equal(t, runs.InBatches, l.step("r1", name).State, name)
+		require.Equal(t, runs.InBatches, l.at("r1", name+"[3]").State, name)
+		require.Equal(t, runs.NotStarted, l.at("r1", name+"[0]").State, name)
+	}
+	_, err := l.at("r1", "cell[3]").Artifact("Rows")
+	require.ErrorContains(t, err, "is written when that ends")
+	require.Equal(t, runs.NotStarted, l.step("r1", "best").State)
+	f, err := l.read("r1").Foreach(t.Context(), "grid")
+	require.NoError(t, err)
+	require.Equal(t, runs.Unfinished, f.State)
+}

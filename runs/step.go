@@ -179,8 +179,14 @@ func (in *reading) step(ctx context.Context, p *place) (*Step, error) {
 		s.Total = s.Begun()
 	}
 	s.State, err = r.sum(ctx, p, s.Counts)
-	if s.fan != nil && s.Begun() == 0 && (s.Untold || r.runningBatches(ctx, p.batch().Name) > 0) {
-		s.State = InBatches
+	if s.fan != nil && s.Begun() == 0 && err == nil {
+		begun := s.Untold
+		if !begun {
+			begun, err = r.begunBatches(ctx, p.batch())
+		}
+		if begun {
+			s.State = InBatches
+		}
 	}
 	if s.Untold {
 		s.Total = 0

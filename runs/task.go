@@ -252,7 +252,14 @@ func (in *reading) batchTask(ctx context.Context, p *place, t *Task) (*Task, err
 		t.State, t.Failure, t.name = Failed, r.Failure, r.Failure.Task
 		return t, nil
 	}
-	return t, in.mayBe(ctx, p, t)
+	if err := in.mayBe(ctx, p, t); err != nil {
+		return nil, err
+	}
+	begun, err := r.begunBatch(ctx, p.batch(), t.Index[:n], t.Index[n])
+	if begun {
+		t.State = InBatches
+	}
+	return t, err
 }
 
 // itemFailure finds a failed task in the shard of its item.
@@ -365,6 +372,8 @@ func (t *Task) unrecorded(what string) error {
 		return nil
 	case t.recordedBy != "":
 		return fmt.Errorf("%s of %s: %w (an item of a batch has one record: that of its last task, %s)", what, t.Pathspec(), ErrNotFound, t.recordedBy)
+	case t.State == InBatches:
+		return fmt.Errorf("%s of %s: %w (the record of its batch is written when that ends)", what, t.Pathspec(), ErrNotFound)
 	}
 	return fmt.Errorf("%s of %s: %w (the task is %s; only a finished one has some)", what, t.Pathspec(), ErrNotFound, t.State)
 }

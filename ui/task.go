@@ -103,8 +103,11 @@ func (q *request) artifacts() error {
 		return err
 	}
 	v := artifactsView{Why: fmt.Sprintf("The task is %s; only a finished one has artifacts.", task.State)}
-	if last := task.RecordedBy(); last != "" {
+	switch last := task.RecordedBy(); {
+	case last != "":
 		v.Why = fmt.Sprintf("An item of a batch has one record, that of its last task: %s.", text(last))
+	case task.State == runs.InBatches:
+		v.Why = "The record of its batch is written when that ends."
 	}
 	if v.taskView, err = q.taskView(run, task, "artifacts"); err != nil {
 		return err
