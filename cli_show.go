@@ -148,6 +148,14 @@ func triedAttempts(task taskDocument) int {
 	return n
 }
 
+// lastKept says why attempts of a task are missing.
+const lastKept = "of an item of a batch only the last attempt is kept"
+
+// unkept reports whether a task had more attempts than its record tells of.
+func unkept(task taskDocument) bool {
+	return task.batched && len(task.Attempts) > 0 && triedAttempts(task) > len(task.Attempts)
+}
+
 func lostAttempts(task taskDocument) int {
 	n := 0
 	for _, a := range task.Attempts {
@@ -220,6 +228,9 @@ func (c *command) showTask(ctx context.Context, reader *runs.Reader, run *runs.R
 	if text := note(taskDocument{Pending: doc.Pending}); text != "" {
 		fmt.Fprintf(c.io.Out, "  %s\n", text)
 	}
+	if doc.RecordedBy != "" {
+		fmt.Fprintf(c.io.Out, "  an item of a batch has one record, that of its last task: %s\n", clean(doc.RecordedBy))
+	}
 
 	if len(doc.Attempts) > 0 {
 		fmt.Fprintln(c.io.Out, "\n"+s.faint("ATTEMPTS"))
@@ -231,6 +242,9 @@ func (c *command) showTask(ctx context.Context, reader *runs.Reader, run *runs.R
 				}
 				fmt.Fprintln(c.io.Out, indent+line)
 			}
+		}
+		if unkept(doc) {
+			fmt.Fprintln(c.io.Out, "  "+s.faint(lastKept))
 		}
 	}
 	if task.State == runs.Caught && doc.Failure != nil {

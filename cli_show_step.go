@@ -37,10 +37,12 @@ func (c *command) stepsTable(steps []stepDocument, tasks []taskDocument) {
 		switch {
 		case i >= 0:
 			t.row(taskCells(tasks[i], s)...)
+		case step.State == runs.InBatches:
+			t.row(name, s.state(step.State), "-", "-", "-", stepText(step, s))
 		case step.counts().Begun() == 0:
 			t.row(name, s.state(step.State), "-", "-", "-")
 		default:
-			t.row(padded(name) + "  " + countsText(step.counts(), s))
+			t.row(padded(name) + "  " + stepText(step, s))
 		}
 	}
 	t.flush()
@@ -68,7 +70,7 @@ func (c *command) showStep(ctx context.Context, t target, o showOptions) error {
 		return c.printStep(ctx, t, doc, o)
 	}
 	s := c.term.out.style
-	fmt.Fprintf(c.io.Out, "%s %s: %s\n", s.bold(clean(doc.Pathspec)), s.state(doc.State), countsText(doc.counts(), s))
+	fmt.Fprintf(c.io.Out, "%s %s: %s\n", s.bold(clean(doc.Pathspec)), s.state(doc.State), stepText(doc, s))
 	if n, ok := t.run.Plan.Step(t.step.Name); ok && n.Policy != nil {
 		fmt.Fprintf(c.io.Out, "  %s\n", policyText(*n.Policy))
 	}

@@ -187,6 +187,13 @@ func (e *explanation) task(ctx context.Context, target target, doc *whyDocument)
 		e.say("%s has not started. The run's status: %s.", name, clean(string(doc.Status)))
 	case runs.Skipped:
 		e.say("%s was skipped: the run went another way.", name)
+	case runs.InBatches:
+		e.say("%s is in batches: nothing tells whether it ran.", name)
+		if t.RecordedBy == "" {
+			e.say("The record of its batch is written when that ends.")
+		} else {
+			e.say("An item of a batch has one record, that of its last task: %s.", clean(t.RecordedBy))
+		}
 	case runs.Paused:
 		e.say("%s is paused: it has failed for good and waits for a person.", name)
 		if t.Failure != nil {
@@ -262,7 +269,11 @@ func (e *explanation) attempts(t taskDocument) {
 	if triedAttempts(t)-lost <= t.MaximumAttempts { // a climb, or a person who says retry, gives more
 		had += fmt.Sprintf(" of at most %d", t.MaximumAttempts)
 	}
-	e.say("%s had %s:", title(named(clean(t.Task))), strings.TrimSuffix(had, ","))
+	had = strings.TrimSuffix(had, ",")
+	if unkept(t) {
+		had += " (" + lastKept + ")"
+	}
+	e.say("%s had %s:", title(named(clean(t.Task))), had)
 	for i, a := range t.Attempts {
 		text := fmt.Sprintf("  attempt %d", a.Attempt)
 		if !a.Started.IsZero() {

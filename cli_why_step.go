@@ -118,7 +118,7 @@ func (e *explanation) step(ctx context.Context, t target, doc *whyDocument) erro
 		return err
 	}
 	doc.Pathspec = d.Pathspec
-	e.say("%s is %s: %s.", clean(d.Pathspec), d.State, countsText(d.counts(), style{}))
+	e.say("%s is %s: %s.", clean(d.Pathspec), d.State, stepText(d, style{}))
 	if d.Failed > 0 {
 		doc.Failed = append(doc.Failed, d)
 	}

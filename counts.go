@@ -61,6 +61,18 @@ func countsText(c runs.Counts, s style) string {
 	return text
 }
 
+// stepText says how the tasks of a step stand, and where to look for those that nothing tells of.
+func stepText(d stepDocument, s style) string {
+	if len(d.RecordedBy) == 0 {
+		return countsText(d.counts(), s)
+	}
+	where := "an item has one record, that of its last step, " + clean(strings.Join(d.RecordedBy, " or "))
+	if d.State == runs.InBatches {
+		return where
+	}
+	return countsText(d.counts(), s) + ", others in batches: " + where
+}
+
 // counts are those of a document.
 func (d stepDocument) counts() runs.Counts {
 	return runs.Counts{

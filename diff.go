@@ -109,6 +109,9 @@ func documentTaskDiff(ctx context.Context, d *runs.TaskDiff, width int, read boo
 	var failures [2]*policies.Failure
 	for i, t := range []*runs.Task{d.A, d.B} {
 		if t == nil {
+			if d.Untold {
+				doc.States[i] = runs.InBatches
+			}
 			continue
 		}
 		doc.States[i], failures[i], store[i] = t.State, t.Failure, t.Run().Store()

@@ -65,6 +65,9 @@ type stepDocument struct {
 	Running    int `json:"running,omitempty"`
 	Paused     int `json:"paused,omitempty"`
 	Unfinished int `json:"unfinished,omitempty"`
+	// RecordedBy names the steps one of which is the last of an item, when there were, or may have been, tasks in batches that are not
+	// counted: an item of a batch has one record, that of its last task.
+	RecordedBy []string `json:"recorded_by,omitempty"`
 	// Tasks are those that were asked for, when one step is shown, and More is how many others there are.
 	Tasks []taskDocument `json:"tasks,omitempty"`
 	More  int            `json:"more,omitempty"`
@@ -95,6 +98,8 @@ type taskDocument struct {
 	State    runs.State `json:"state"`
 	// Skipped says that a person skipped the task.
 	Skipped bool `json:"skipped,omitempty"`
+	// RecordedBy is the last task of the item, of a task in a batch which the item went on after: it has the item's only record.
+	RecordedBy string `json:"recorded_by,omitempty"`
 	// ReusedFrom is the run that a resumed run took the task over from.
 	ReusedFrom string    `json:"reused_from,omitempty"`
 	Started    time.Time `json:"started,omitzero"`
@@ -111,6 +116,8 @@ type taskDocument struct {
 	// Artifacts is the whole state after the task, and Cards names its cards: both only when one task is shown.
 	Artifacts []artifactDocument `json:"artifacts,omitempty"`
 	Cards     []string           `json:"cards,omitempty"`
+
+	batched bool
 }
 
 // attemptDocument is one try of a task.
@@ -270,22 +277,26 @@ func documentRun(ctx context.Context, r *runs.Run, store *artifacts.Store) (runD
 
 // documentStep describes a step without its tasks.
 func documentStep(r *runs.Run, s *runs.Step) stepDocument {
-	return stepDocument{
+	doc := stepDocument{
 		Pathspec: r.Pathspec() + "/" + s.Name, Step: s.Name, In: s.Shapes, State: s.State, Total: s.Total, Completed: s.Completed, Caught: s.Caught,
 		Reused: s.Reused, Failed: s.Failed, Cancelled: s.Cancelled, Running: s.Running, Paused: s.Paused, Unfinished: s.Unfinished,
 	}
+	if s.Untold || s.State == runs.InBatches {
+		doc.RecordedBy = s.RecordedBy()
+	}
+	return doc
 }
 
 // documentTask describes a task with its attempts.
 func documentTask(ctx context.Context, r *runs.Run, t *runs.Task) (taskDocument, error) {
 	doc := taskDocument{
 		Pathspec: t.Pathspec(), Step: t.Step, Task: t.Name(), Index: t.Index, State: t.State,
-		MaximumAttempts: maximumAttempts(r.Plan, t.Step), Attempts: []attemptDocument{},
+		MaximumAttempts: maximumAttempts(r.Plan, t.Step), Attempts: []attemptDocument{}, RecordedBy: t.RecordedBy(), batched: t.Batched(),
 	}
 	if t.Reused() {
 		doc.ReusedFrom = t.Owner
 	}
-	if t.State == runs.NotStarted || t.State == runs.Skipped {
+	if t.State == runs.NotStarted || t.State == runs.Skipped || t.State == runs.InBatches {
 		return doc, nil
 	}
 	attempts, err := t.Attempts(ctx)

@@ -134,7 +134,7 @@ func (d drawing) row(step watched) (glyph, text string) {
 		return d.running(step, took)
 	case runs.Paused:
 		return s.warn("‖"), took + s.warn(" paused: ") + failureText(step.failure)
-	case runs.NotStarted:
+	case runs.NotStarted, runs.InBatches:
 	}
 	return s.faint("○"), ""
 }

@@ -208,7 +208,7 @@ func (v *visit) task(name string) (*runs.Task, error) {
 	if errors.Is(err, runs.ErrNotFound) {
 		return nil, nil // a turn that has not begun
 	}
-	if err != nil || t.State == runs.NotStarted || t.State == runs.Skipped {
+	if err != nil || t.State == runs.NotStarted || t.State == runs.Skipped || t.State == runs.InBatches {
 		return nil, err
 	}
 	if t.Record != nil {

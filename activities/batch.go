@@ -1,6 +1,7 @@
 package activities
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -341,7 +342,7 @@ func (b *batch) takeOver(ctx context.Context, run string) error {
 		if err != nil {
 			return err
 		}
-		if err := b.take(ctx, d.Items); err != nil {
+		if err := b.take(ctx, run, d.Items); err != nil {
 			return err
 		}
 	}
@@ -351,15 +352,15 @@ func (b *batch) takeOver(ctx context.Context, run string) error {
 		return err
 	}
 	for _, n := range slices.Sorted(maps.Keys(parts)) {
-		if err := b.take(ctx, parts[n].Items); err != nil {
+		if err := b.take(ctx, run, parts[n].Items); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// take takes over the items that ended well.
-func (b *batch) take(ctx context.Context, items []records.Item) error {
+// take takes over the items of another run that ended well.
+func (b *batch) take(ctx context.Context, run string, items []records.Item) error {
 	for _, p := range items {
 		if _, ended := b.ends[p.Index]; ended || p.Outcome != records.Completed && p.Outcome != records.Caught ||
 			p.Index < b.in.First || p.Index >= b.in.First+b.in.Count {
@@ -372,6 +373,7 @@ func (b *batch) take(ctx context.Context, items []records.Item) error {
 				continue
 			}
 		}
+		p.From = cmp.Or(p.From, run)
 		b.ends[p.Index] = p
 	}
 	return nil

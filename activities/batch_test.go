@@ -65,3 +65,39 @@ func TestBatchWaitsForItemsTogether(t *testing.T) {
 	require.LessOrEqual(t, parts, 40, "ten seconds of due times, and what a slow machine adds")
 	require.GreaterOrEqual(t, parts, 2, "nothing waits much longer than it has to")
 }
+
+// What a resumed run's batch takes over says which run it ran in, also when it is taken over once more.
+func TestBatchSaysWhichItemsItTookOver(t *testing.T) {
+	t.Parallel()
+	const items = 10
+	var bad atomic.Int64
+	bad.Store(2)
+	f := flow.New("Taken",
+		flow.Step("start", func(context.Context, *state) error { return nil }),
+		flow.Foreach("items", func(*state) []int { return make([]int, items) }, func(*state, int) {},
+			flow.Step("call", func(ctx context.Context, _ *state) error {
+				if i := int64(flow.Current(ctx).Index[0]); i == 3 && bad.Load() > 0 || i == 7 && bad.Load() > 1 {
+					return errors.New("bad")
+				}
+				return nil
+			}),
+		).With(flow.Fan{Batch: items, OnFailure: flow.FinishAll}).Join("join", func(context.Context, *state, flow.Inputs[state]) error { return nil }),
+	)
+	run := flowtest.Run(t, f, flowtest.Options{})
+	first := run.Run.Run
+	for n := int64(2); n > 0; n-- {
+		require.Equal(t, records.StatusFailed, run.Status)
+		bad.Store(n - 1)
+		run = flowtest.Resume(t, f, run, flowtest.Options{})
+		head, err := records.BatchHead(t.Context(), run.Store(), f.Name(), run.Run.Run, "items", nil, 0)
+		require.NoError(t, err)
+		require.Equal(t, items-int(n), head.Reused, "the first line tells")
+		step, err := run.Step(t.Context(), "call")
+		require.NoError(t, err)
+		require.Equal(t, items-int(n), step.Reused)
+		task, err := run.Task(t.Context(), "call[0]")
+		require.NoError(t, err)
+		require.Equal(t, first, task.Owner)
+	}
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+}

@@ -42,6 +42,8 @@ type Tally struct {
 	Completed int `json:"completed"`
 	Caught    int `json:"caught,omitempty"`
 	Failed    int `json:"failed,omitempty"`
+	// Reused counts those of the completed ones in a batch that were taken over from another run.
+	Reused int `json:"reused,omitempty"`
 	// Others counts the tasks that failed along with those that the failed items tell of.
 	Others int `json:"others,omitempty"`
 	// Failure is the failure that was counted first.
@@ -50,6 +52,9 @@ type Tally struct {
 
 // Add counts one more item.
 func (t *Tally) Add(i Item) {
+	if i.From != "" && (i.Outcome == Completed || i.Outcome == Caught) {
+		t.Reused++
+	}
 	switch i.Outcome {
 	case Completed:
 		t.Completed++
@@ -71,6 +76,7 @@ func (t *Tally) Merge(o Tally) {
 	t.Completed += o.Completed
 	t.Caught += o.Caught
 	t.Failed += o.Failed
+	t.Reused += o.Reused
 	t.Others += o.Others
 	t.first(o.Failure)
 }
@@ -114,6 +120,8 @@ type Item struct {
 	Attempt int           `json:"attempt,omitempty"`
 	Started time.Time     `json:"started,omitzero"`
 	Took    time.Duration `json:"took_ns,omitempty"`
+	// From is the run that an item of a batch ran in, if a resumed run took it over.
+	From string `json:"from,omitempty"`
 	// Tries counts the failed attempts of the tasks of an item of a batch that is under way, by their names.
 	Tries map[string]int `json:"tries,omitempty"`
 	// Due is when an item of a batch that is under way is tried again.

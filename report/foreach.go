@@ -8,6 +8,7 @@ import (
 	"io"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -218,6 +219,9 @@ func (o places) stepRow(m *measure) stepView {
 	rest := s.Counts
 	rest.Total, rest.Completed, rest.Failed, rest.Caught, rest.Running = 0, 0, 0, 0, 0
 	v.Note = counts(rest)
+	if names := s.RecordedBy(); s.Untold || s.State == runs.InBatches {
+		v.Note = strings.TrimPrefix(v.Note+", in batches: an item has one record, that of its last step, "+text(strings.Join(names, " or ")), ", ")
+	}
 	if median, longest := m.typical(); longest > 0 {
 		v.Median, v.Longest = cards.Duration(median), cards.Duration(longest)
 		if len(m.tasks) < m.of {

@@ -36,8 +36,8 @@ func (o places) graph(steps []*runs.Step) (template.HTML, []outlineLine) {
 		line := outlineLine{Depth: min(l.Depth, 8), Word: l.Word, Name: link{Text: text(l.Name)}, Note: text(l.Note)}
 		if s := byName[l.Node.Name]; s != nil && l.Node.Kind == flow.KindStep {
 			line.Name, line.State = o.step(s), state(s.State)
-			if s.Task == nil && s.Begun() > 0 {
-				line.Count = counts(s.Counts)
+			if s.Task == nil {
+				line.Count = told(s)
 			}
 		}
 		if l.Node.Kind == flow.KindForeach {

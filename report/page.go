@@ -125,7 +125,7 @@ func tone(s runs.State) string {
 		return "warn"
 	case runs.Running:
 		return "busy"
-	case runs.NotStarted, runs.Skipped, runs.Unfinished:
+	case runs.NotStarted, runs.Skipped, runs.InBatches, runs.Unfinished:
 	}
 	return "quiet"
 }
@@ -193,6 +193,20 @@ func many(n int, noun string) string {
 		return "1 " + noun
 	}
 	return cards.Count(n) + " " + noun + "s"
+}
+
+// told says how the tasks of a step with many stand, and where to look for those that nothing tells of. It is "" before any has begun.
+func told(s *runs.Step) string {
+	where := "an item has one record, that of its last step, " + text(strings.Join(s.RecordedBy(), " or "))
+	switch {
+	case s.State == runs.InBatches:
+		return where
+	case s.Begun() == 0:
+		return ""
+	case s.Untold:
+		return counts(s.Counts) + ", others in batches: " + where
+	}
+	return counts(s.Counts)
 }
 
 // counts says how the tasks of a step stand: "9,998 of 10,000 completed, 2 failed".

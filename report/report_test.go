@@ -145,6 +145,41 @@ func TestForeachOfManyItemsIsSummedUp(t *testing.T) {
 	}
 }
 
+// Items of a batch have one record, of their last step: pages must not say that the others did not run.
+func TestStepsWithinBatchesAreNotCalledSkipped(t *testing.T) {
+	t.Parallel()
+	l := newLab(t, flow.New("GridFlow",
+		flow.Step("merge", nop),
+		flow.Foreach("grid", none, setRows,
+			flow.Loop("turns", func(*state) bool { return true }, flow.Step("turn", nop, policies.Retry{MaximumAttempts: 3})),
+			flow.Step("score", nop),
+		).With(flow.Fan{Batch: 10, Tolerate: flow.Count(1)}).Join("best", join),
+	))
+	l.start("r1", nil)
+	l.did("r1", "merge", nil, 0, 1, ahead(2))
+	s := records.Shard{Flow: "GridFlow", Run: "r1", Foreach: "grid", Count: 2, Items: []records.Item{
+		{Index: 0, Outcome: records.Completed, Step: "score", Attempt: 1, Started: after(2), Took: time.Second},
+		{Index: 1, Outcome: records.Completed, Step: "score", Attempt: 3, Started: after(3), Took: time.Second},
+	}}
+	for _, item := range s.Items {
+		s.Add(item)
+	}
+	_, _, err := records.CreateBatch(t.Context(), l.store, s)
+	require.NoError(t, err)
+	l.did("r1", "best", nil, 5, 6)
+	l.over("r1", records.End{Status: records.StatusCompleted, Ended: after(7)})
+	for _, page := range []string{
+		l.runPage("r1", report.Options{Link: links}),
+		l.foreachPage("r1", "grid", report.Options{Link: links}),
+	} {
+		has(t, page, "in batches", "an item has one record, that of its last step, score")
+		require.NotContains(t, page, ">skipped<")
+	}
+	has(t, l.taskPage("r1", "turn[1]", report.Options{}), "Nothing tells whether this task ran", "score[1]")
+	has(t, l.taskPage("r1", "turn[1]", report.Options{Link: links}), "an item of a batch has one, that of its last task: score[1]")
+	has(t, l.taskPage("r1", "score[1]", report.Options{Link: links}), "3, of which an item of a batch keeps the last")
+}
+
 func TestTaskHasADefaultCardAlthoughItsStepAskedForNone(t *testing.T) {
 	t.Parallel()
 	l := newLab(t, grid(flow.Fan{}))

@@ -93,6 +93,12 @@ func alone(d *flow.CardData, t *runs.Task) *flow.CardData {
 		d.Outcome, d.Components = "", []flow.Component{cards.Markdown("This task has not started.")}
 	case runs.Skipped:
 		d.Outcome, d.Components = "", []flow.Component{cards.Markdown("This task did not run: the run went another way.")}
+	case runs.InBatches:
+		where := "the record of its batch is written when that ends."
+		if last := t.RecordedBy(); last != "" {
+			where = "an item of a batch has one record, that of its last task, `" + last + "`."
+		}
+		d.Outcome, d.Components = "", []flow.Component{cards.Markdown("Nothing tells whether this task ran: " + where)}
 	case runs.Unfinished:
 		d.Outcome, d.Components = "", []flow.Component{cards.Markdown("This task has begun. Whether it goes on is not known: Temporal was not asked.")}
 	case runs.Running:
@@ -133,7 +139,14 @@ func (o places) taskFacts(t *runs.Task, data *flow.CardData) []fact {
 		add("Duration", took(data.Ended.Sub(data.Started)), "")
 	}
 	if n := len(data.Attempts); n > 0 {
-		add("Attempts", cards.Count(n), "")
+		count := cards.Count(n)
+		if last := data.Attempts[n-1].Number; t.Batched() && last > n {
+			count = cards.Count(last) + ", of which an item of a batch keeps the last"
+		}
+		add("Attempts", count, "")
+	}
+	if last := t.RecordedBy(); last != "" {
+		add("Record", "an item of a batch has one, that of its last task: "+last, o.link(Place{Pathspec: o.spec(last)}))
 	}
 	add("Started", instant(data.Started), "")
 	add("Ended", instant(data.Ended), "")

@@ -91,9 +91,7 @@ func (o places) track(v *timeline, m *measure) track {
 		}
 	}
 	if s.Task == nil {
-		if s.Begun() > 0 {
-			t.Count = counts(s.Counts)
-		}
+		t.Count = told(s)
 		o.band(v, m, &t)
 		return t
 	}

@@ -37,7 +37,7 @@ func (b batch) end() int { return b.head.First + b.head.Count }
 // ran is an item of a batch.
 type ran struct {
 	records.Item
-	owner string
+	owner string // the run that it ran in, which another's batch may have taken it over from
 }
 
 // batches reads the summaries of a foreach's batches.
@@ -165,7 +165,7 @@ func (s *batchSet) items(ctx context.Context, group []batch) ([]ran, error) {
 			if seen != nil {
 				seen[item.Index] = true
 			}
-			out = append(out, ran{item, b.owner})
+			out = append(out, ran{item, cmp.Or(item.From, b.owner)})
 		}
 	}
 	slices.SortStableFunc(out, func(a, b ran) int { return cmp.Compare(a.Index, b.Index) })
@@ -184,6 +184,38 @@ func (g *graph) did(p *place, item records.Item) (State, bool) {
 		return "", false
 	}
 	return Completed, true
+}
+
+// mayHave reports whether an item may have had a task of a step that nothing tells of: it ended with another step, in a later turn of a
+// loop around both or further on.
+func (g *graph) mayHave(p *place, item records.Item) bool {
+	f, last := p.batch(), g.ended(p.batch(), item)
+	switch {
+	case last == p, p.sure():
+		return false
+	case item.Outcome == records.Failed && item.Failure != nil && g.tasks[item.Failure.Step] == nil: // its worker was lost, wherever it was
+		return true
+	}
+	shared := p.parent
+	for !last.within(shared) {
+		shared = shared.parent
+	}
+	for up := shared; up != f; up = up.parent {
+		if up.Kind == flow.KindLoop {
+			return true
+		}
+	}
+	return shared.Kind != flow.KindSwitch && p.order < last.order
+}
+
+// within reports whether a node is in another.
+func (p *place) within(other *place) bool {
+	for up := p.parent; up != nil; up = up.parent {
+		if up == other {
+			return true
+		}
+	}
+	return false
 }
 
 // ended is the step that an item ended with. One whose worker was lost does not say.
@@ -212,9 +244,9 @@ func (p *place) final() bool {
 	return slices.Contains(lasts, p)
 }
 
-// count counts the tasks of a step. Items are read only of batches in which the summary does not tell.
-func (s *batchSet) count(ctx context.Context, p *place) (Counts, error) {
-	var c Counts
+// count counts the tasks of a step. Items are read only of batches in which the summary does not tell. Untold says that there may be more
+// tasks, of which nothing tells.
+func (s *batchSet) count(ctx context.Context, p *place) (c Counts, untold bool, _ error) {
 	alone := len(s.f.nodes[0].tasks()) == 1 // so that an item is a task
 	for group := range s.groups() {
 		if h := group[0].head; len(group) == 1 && (h.Failed == 0 && p.sure() || alone) {
@@ -225,14 +257,17 @@ func (s *batchSet) count(ctx context.Context, p *place) (Counts, error) {
 			}
 			if group[0].near > 0 {
 				c.Reused += h.Completed
+			} else {
+				c.Reused += h.Reused
 			}
 			continue
 		}
 		items, err := s.items(ctx, group)
 		if err != nil {
-			return c, err
+			return c, untold, err
 		}
 		for _, item := range items {
+			untold = untold || s.run.graph().mayHave(p, item.Item)
 			if state, ok := s.run.graph().did(p, item.Item); ok {
 				c.add(state)
 				if item.owner != s.run.Run.Run && state != Failed {
@@ -244,7 +279,7 @@ func (s *batchSet) count(ctx context.Context, p *place) (Counts, error) {
 	if p == s.f.nodes[0].firsts()[0] { // which of its steps a batch is at, nobody tells
 		c.Running = s.run.runningBatches(ctx, s.f.Name)
 	}
-	return c, nil
+	return c, untold, nil
 }
 
 func (s *batchSet) each(ctx context.Context, p *place, want func(State) bool) iter.Seq2[*Task, error] {
@@ -296,13 +331,15 @@ func (r *Run) itemTask(p *place, x flow.Index, item ran, from *split) *Task {
 	if !ok {
 		return nil
 	}
-	last := r.graph().ended(p.batch(), item.Item)
 	t := &Task{Step: p.Name, Index: append(slices.Clone(x), item.Index), Owner: item.owner, State: state, run: r, untried: true}
-	switch {
+	if f := item.Failure; f != nil && state != Completed && t.named(f.Task) {
+		t.name = f.Task
+	}
+	switch last := r.graph().ended(p.batch(), item.Item); {
 	case state == Failed:
 		t.Failure = item.Failure
 	case last != p:
-		t.last = flow.TaskName(last.Name, t.Index)
+		t.recordedBy = r.recordedBy(last, t, item.Item)
 	default:
 		rec := &records.Task{
 			Flow: r.Flow, Run: item.owner, Step: p.Name, Index: t.Index, Outcome: item.Outcome, Attempt: item.Attempt,
@@ -322,6 +359,15 @@ func (r *Run) itemTask(p *place, x flow.Index, item ran, from *split) *Task {
 	return t
 }
 
+// recordedBy names the last task of the item that a task is in.
+func (r *Run) recordedBy(last *place, t *Task, item records.Item) string {
+	at := &Task{Step: last.Name, Index: t.Index}
+	if f := item.Failure; f != nil && at.named(f.Task) {
+		return f.Task
+	}
+	return at.Name()
+}
+
 // item finds one item of a foreach with batches. It is nil when the item did not end.
 func (r *Run) item(ctx context.Context, p *place, x flow.Index, i int) (*ran, error) {
 	f := p.batch()
@@ -338,11 +384,36 @@ func (r *Run) item(ctx context.Context, p *place, x flow.Index, i int) (*ran, er
 		}
 		for _, item := range doc.Items {
 			if item.Index == i && item.Outcome != "" {
-				return &ran{item, owner}, nil
+				return &ran{item, cmp.Or(item.From, owner)}, nil
 			}
 		}
 	}
 	return nil, nil
+}
+
+// begunBatches reports whether batches of a foreach were begun that have no record, as far as is known: they run, or they wrote down what
+// they got done so far.
+func (r *Run) begunBatches(ctx context.Context, f *place) (bool, error) {
+	if r.Status == records.StatusCompleted {
+		return false, nil
+	}
+	if r.runningBatches(ctx, f.Name) > 0 {
+		return true, nil
+	}
+	names, err := r.reader.dirs(ctx, records.RunPrefix(r.Flow, r.Run.Run)+"parts/")
+	return slices.Contains(names, f.Name), err
+}
+
+// begunBatch reports the same of the batch of one item.
+func (r *Run) begunBatch(ctx context.Context, f *place, x flow.Index, i int) (bool, error) {
+	first := i / f.Fan.Batch * f.Fan.Batch
+	if _, err := r.batchHead(ctx, r.Run.Run, f.Name, x, first); !errors.Is(err, artifacts.ErrNotFound) {
+		return false, err
+	}
+	for _, err := range r.reader.store.List(ctx, records.BatchPartPrefix(r.Flow, r.Run.Run, f.Name, x, first)) {
+		return err == nil, err
+	}
+	return false, nil
 }
 
 // covering finds the batch of an item when it does not begin where batches of a whole list do.

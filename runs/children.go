@@ -184,8 +184,10 @@ func (t *Task) Children(ctx context.Context) iter.Seq2[*Task, error] {
 	}
 }
 
-// begun says whether the task ever was.
-func (t *Task) begun() bool { return t.State != NotStarted && t.State != Skipped }
+// begun says whether the task is known to have been.
+func (t *Task) begun() bool {
+	return t.State != NotStarted && t.State != Skipped && t.State != InBatches
+}
 
 // afterInItem yields what follows a task of an item in a batch: the item's next task, or the join.
 func (r *Run) afterInItem(ctx context.Context, in *reading, t *Task, p *place, yield func(*Task, error) bool) {

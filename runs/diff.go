@@ -60,6 +60,8 @@ type TaskDiff struct {
 	Task string
 	// A and B are the task in both runs, nil in one that did not begin it.
 	A, B *Task
+	// Untold says that the run without the task may have begun it all the same, in an item of a batch which does not tell of it.
+	Untold bool
 	// CodeA and CodeB are the versions of the code that executed the task, if they differ and that is not so for the runs as a whole.
 	CodeA, CodeB string
 	// Input are the artifacts that differ in the state that it started from, parameters left out: [Diff.Params] has them.
@@ -232,6 +234,7 @@ func (c *comparer) step(ctx context.Context, name string, keep int, differs map[
 		if err != nil {
 			return out, err
 		}
+		d.Untold = d.A == nil && sa.Untold || d.B == nil && sb.Untold
 		if join := sb.at; join.i < 0 && join.parent.Kind == flow.KindForeach && d.A != nil && d.B != nil {
 			d.Inputs = differs[join.parent.Name]
 		}

@@ -34,7 +34,7 @@ func (s *side) codeOf(ctx context.Context, t *Task) (string, error) {
 func (s *side) start(ctx context.Context, t *Task) (*start, error) {
 	var ref records.Ref
 	switch {
-	case t.Record != nil && len(t.Record.Parents) == 0, t.Record == nil && t.last != "":
+	case t.Record != nil && len(t.Record.Parents) == 0, t.Record == nil && t.recordedBy != "":
 		return &start{}, nil
 	case t.Record != nil:
 		ref = t.Record.Parents[0]

@@ -81,6 +81,11 @@ func (r *Run) Foreach(ctx context.Context, name string) (*Foreach, error) {
 	switch {
 	case f.Completed == 0 && f.Failed == 0 && f.Running == 0 && f.Join.Begun() == 0:
 		f.State, err = r.sum(ctx, at.join, Counts{})
+		if slices.ContainsFunc(f.Steps, func(s *Step) bool { return s.State == InBatches }) {
+			if f.State = Unfinished; !r.over() {
+				f.State = r.openState()
+			}
+		}
 	case r.Status == records.StatusCompleted, f.Join.Completed > 0 && f.Join.Completed >= f.Join.Total:
 		f.State = Completed
 	case f.Running > 0:

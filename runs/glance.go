@@ -194,7 +194,7 @@ func (c *Cell) add(s State) {
 		c.Running++
 	case Unfinished:
 		c.Unfinished++
-	case NotStarted, Skipped:
+	case NotStarted, Skipped, InBatches:
 	}
 }
 
@@ -260,7 +260,7 @@ func (r *Run) openItem() State {
 
 // weight orders the states of an item's tasks by which of them is the item's.
 func weight(s State) int {
-	return slices.Index([]State{NotStarted, Skipped, Unfinished, Running, Completed, Caught, Cancelled, Paused, Failed}, s)
+	return slices.Index([]State{NotStarted, Skipped, InBatches, Unfinished, Running, Completed, Caught, Cancelled, Paused, Failed}, s)
 }
 
 // batchCells sums up the summaries of batches.

@@ -374,6 +374,32 @@ func TestBatches(t *testing.T) {
 	require.Equal(t, []string{"r1", "r1", "r1", "r1", "r2", "r2", "r1", "r2"}, owners)
 }
 
+// A batch of a resumed run has the items that it took over in its own record, and says of each which run it ran in.
+func TestItemsThatABatchTookOverAreReused(t *testing.T) {
+	t.Parallel()
+	l := newGridLab(t, grid(flow.Fan{Batch: 3}))
+	l.did("r1", "merge", nil, items(6))
+	good := records.Item{Outcome: records.Completed, Step: "score", Attempt: 1, Started: noon, Took: time.Second}
+	bad := records.Item{Outcome: records.Failed, Failure: failed("fit", flow.Index{1}, 1)}
+	l.batch("r1", 0, good, bad, good)
+	l.over("r1", records.End{Status: records.StatusFailed, Failure: failed("fit", flow.Index{1}, 1)})
+	l.begin("r2", func(r *records.Run) {
+		r.Origin, r.Reused = "r1", map[string]string{"merge": "r1", records.ItemsKey("grid"): "r1"}
+	})
+	taken, caught := good, good
+	taken.From = "r1"
+	caught.From, caught.Outcome, caught.Failure = "r1", records.Caught, failed("score", flow.Index{2}, 1)
+	l.batch("r2", 0, taken, good, caught)
+	l.batch("r2", 3, taken, good, good) // that of r1 was cut off, and the summary tells
+	require.Equal(t, runs.Counts{Total: 6, Completed: 6, Reused: 3}, l.step("r2", "fit").Counts)
+	require.Equal(t, runs.Counts{Total: 6, Completed: 6, Caught: 1, Reused: 3}, l.step("r2", "score").Counts)
+	for i, owner := range []string{"r1", "r2", "r1", "r1"} {
+		for _, step := range []string{"fit", "score"} {
+			require.Equal(t, owner, l.at("r2", flow.TaskName(step, flow.Index{i})).Owner, "%s[%d]", step, i)
+		}
+	}
+}
+
 // TestNested has a foreach in a foreach, whose items are decided by a task of their own at the head of the outer body.
 func TestNested(t *testing.T) {
 	t.Parallel()

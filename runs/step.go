@@ -29,6 +29,8 @@ type Step struct {
 	// same when the run has completed: they were tolerated.
 	State State
 	Counts
+	// Untold says that there were, or may have been, more tasks in items of batches than the counts tell of: see [Step.RecordedBy].
+	Untold bool
 
 	at  *place
 	run *Run
@@ -76,7 +78,7 @@ func (c *Counts) add(s State) {
 		c.Paused++
 	case Unfinished:
 		c.Unfinished++
-	case NotStarted, Skipped:
+	case NotStarted, Skipped, InBatches:
 	}
 }
 
@@ -160,7 +162,7 @@ func (in *reading) step(ctx context.Context, p *place) (*Step, error) {
 		return s, nil
 	case p.batch() != nil:
 		if s.fan, err = r.batches(ctx, p.batch()); err == nil {
-			s.Counts, err = s.fan.count(ctx, p)
+			s.Counts, s.Untold, err = s.fan.count(ctx, p)
 		}
 	default:
 		if s.set, err = in.collect(ctx, p); err == nil {
@@ -177,7 +179,34 @@ func (in *reading) step(ctx context.Context, p *place) (*Step, error) {
 		s.Total = s.Begun()
 	}
 	s.State, err = r.sum(ctx, p, s.Counts)
+	if s.fan != nil && s.Begun() == 0 && err == nil {
+		begun := s.Untold
+		if !begun {
+			begun, err = r.begunBatches(ctx, p.batch())
+		}
+		if begun {
+			s.State = InBatches
+		}
+	}
+	if s.Untold {
+		s.Total = 0
+	}
 	return s, err
+}
+
+// RecordedBy names the steps that are the last of an item, of a step in a foreach with batches: an item has one record, which is that of
+// its last task. It is nil for other steps.
+func (s *Step) RecordedBy() []string {
+	f := s.at.batch()
+	if f == nil {
+		return nil
+	}
+	var names []string
+	lasts, _ := f.nodes[0].last()
+	for _, p := range lasts {
+		names = append(names, p.Name)
+	}
+	return names
 }
 
 // over reports whether the run has ended.

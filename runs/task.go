@@ -2,6 +2,7 @@ package runs
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,10 @@ type State string
 const (
 	NotStarted State = "not started"
 	// Skipped tasks never ran and never will: a switch went another way, or a loop took no turn.
-	Skipped   State = "skipped"
+	Skipped State = "skipped"
+	// InBatches is the state of a step in a foreach with batches, and of its task in an item, when nothing tells whether it ran: an
+	// item has one record, which is that of its last step, see [Step.RecordedBy].
+	InBatches State = "in batches"
 	Running   State = "running"
 	Completed State = "completed"
 	Caught    State = "caught"
@@ -57,12 +61,25 @@ type Task struct {
 	untried bool
 	// batch says that this stands for all tasks of the step in the batch that begins with the item.
 	batch bool
-	// last names the task that has the record, of an item in a batch that went on.
-	last string
+	// recordedBy names the task that has the record, of an item in a batch that went on.
+	recordedBy string
+	// name has the turns of loops within the item, too, if that is known.
+	name string
 }
 
-// Name is the step's name with the index.
-func (t *Task) Name() string { return flow.TaskName(t.Step, t.Index) }
+// Name is the step's name with the index. That of a task which failed in an item of a batch has the turns of loops around it, too, of
+// which the index knows nothing.
+func (t *Task) Name() string { return cmp.Or(t.name, flow.TaskName(t.Step, t.Index)) }
+
+// named reports whether a name, which may have turns of loops within an item of a batch, is the task's.
+func (t *Task) named(name string) bool {
+	step, x, err := flow.ParseTaskName(name)
+	return err == nil && step == t.Step && len(x) >= len(t.Index) && x[:len(t.Index)].Equal(t.Index)
+}
+
+// RecordedBy names the last task of the item that the task is in, if that is an item of a batch which went on after it: an item has one
+// record, that of its last task. It is "" for others.
+func (t *Task) RecordedBy() string { return t.recordedBy }
 
 // Pathspec is "Flow/run/task".
 func (t *Task) Pathspec() string { return t.run.Pathspec() + "/" + t.Name() }
@@ -223,16 +240,26 @@ func (in *reading) batchTask(ctx context.Context, p *place, t *Task) (*Task, err
 		if found := r.itemTask(p, t.Index[:n], *item, from); found != nil {
 			return found, nil
 		}
-		if item.Outcome != records.Failed { // else it did not come this far
+		switch g := r.graph(); {
+		case g.mayHave(p, item.Item):
+			t.State, t.Owner, t.recordedBy = InBatches, item.owner, r.recordedBy(g.ended(p.batch(), item.Item), t, item.Item)
+		case item.Outcome != records.Failed: // else it did not come this far
 			t.State, t.Owner = Skipped, item.owner
 		}
 		return t, nil
 	}
-	if r.Failure != nil && r.Failure.Task == t.Name() {
-		t.State, t.Failure = Failed, r.Failure
+	if r.Failure != nil && t.named(r.Failure.Task) {
+		t.State, t.Failure, t.name = Failed, r.Failure, r.Failure.Task
 		return t, nil
 	}
-	return t, in.mayBe(ctx, p, t)
+	if err := in.mayBe(ctx, p, t); err != nil {
+		return nil, err
+	}
+	begun, err := r.begunBatch(ctx, p.batch(), t.Index[:n], t.Index[n])
+	if begun {
+		t.State = InBatches
+	}
+	return t, err
 }
 
 // itemFailure finds a failed task in the shard of its item.
@@ -343,8 +370,10 @@ func (t *Task) unrecorded(what string) error {
 	switch {
 	case t.Record != nil:
 		return nil
-	case t.last != "":
-		return fmt.Errorf("%s of %s: %w (an item of a batch has one record: that of its last task, %s)", what, t.Pathspec(), ErrNotFound, t.last)
+	case t.recordedBy != "":
+		return fmt.Errorf("%s of %s: %w (an item of a batch has one record: that of its last task, %s)", what, t.Pathspec(), ErrNotFound, t.recordedBy)
+	case t.State == InBatches:
+		return fmt.Errorf("%s of %s: %w (the record of its batch is written when that ends)", what, t.Pathspec(), ErrNotFound)
 	}
 	return fmt.Errorf("%s of %s: %w (the task is %s; only a finished one has some)", what, t.Pathspec(), ErrNotFound, t.State)
 }

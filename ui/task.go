@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/cards"
@@ -102,6 +103,12 @@ func (q *request) artifacts() error {
 		return err
 	}
 	v := artifactsView{Why: fmt.Sprintf("The task is %s; only a finished one has artifacts.", task.State)}
+	switch last := task.RecordedBy(); {
+	case last != "":
+		v.Why = fmt.Sprintf("An item of a batch has one record, that of its last task: %s.", text(last))
+	case task.State == runs.InBatches:
+		v.Why = "The record of its batch is written when that ends."
+	}
 	if v.taskView, err = q.taskView(run, task, "artifacts"); err != nil {
 		return err
 	}
@@ -163,6 +170,9 @@ func (q *request) step() error {
 		if f.n > 0 {
 			v.Facts = append(v.Facts, link{f.name, cards.Count(f.n)})
 		}
+	}
+	if step.Untold || step.State == runs.InBatches {
+		v.Facts = append(v.Facts, link{"In batches", "an item has one record, that of its last step, " + text(strings.Join(step.RecordedBy(), " or "))})
 	}
 	tasks := step.Tasks(q.Context())
 	switch v.Chosen = query.Get("state"); v.Chosen {

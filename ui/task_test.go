@@ -1,12 +1,16 @@
 package ui_test
 
 import (
+	"context"
 	"html"
 	"net/http"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/records"
 )
 
 func TestARunLeadsToAllThatBelongsToIt(t *testing.T) {
@@ -62,4 +66,25 @@ func TestACardIsInAFrameOfItsOwnOrigin(t *testing.T) {
 	require.NotContains(t, policy, "script-src 'unsafe")
 	require.Contains(t, policy, "script-src 'sha256-", "what draws charts")
 	require.Contains(t, policy, "frame-ancestors 'self'")
+}
+
+func TestPagesOfAStepWithinBatchesSayWhereTheRecordIs(t *testing.T) {
+	t.Parallel()
+	s := setup(t)
+	nothing := func(context.Context, *state) error { return nil }
+	f := flow.New(flowName, flow.Step("load", nothing), flow.Foreach("rows", func(*state) []int { return nil }, func(*state, int) {},
+		flow.Loop("turns", func(*state) bool { return true }, flow.Step("turn", nothing)), flow.Step("cell", nothing),
+	).With(flow.Fan{Batch: 10}).Join("total", func(context.Context, *state, flow.Inputs[state]) error { return nil }))
+	const id = "20260101-150000-00ddddd"
+	s.start(id, at("15:00:00"), func(r *records.Run) { r.Plan = f.Plan() })
+	d := records.Shard{Flow: flowName, Run: id, Foreach: "rows", Count: 1, Items: []records.Item{{Outcome: records.Completed, Step: "cell", Attempt: 1}}}
+	d.Add(d.Items[0])
+	_, _, err := records.CreateBatch(t.Context(), s.store, d)
+	require.NoError(t, err)
+	require.NoError(t, records.CreateEnd(t.Context(), s.store, flowName, id, records.End{Status: records.StatusCompleted, Ended: at("15:01:00")}))
+	base := "/runs/" + flowName + "/" + id
+	page := s.page(base + "/steps/turn")
+	require.Contains(t, page, "in batches")
+	require.Contains(t, page, "an item has one record, that of its last step, cell")
+	require.Contains(t, s.page(base+"/tasks/turn[0]/artifacts"), "that of its last task: cell[0]")
 }
