@@ -150,7 +150,7 @@ func (b *batch) try(ctx context.Context) (records.Batch, error) {
 		return records.Batch{}, err
 	}
 	stop := activity.GetWorkerStopChannel(ctx)
-	stopped := false
+	stopped := b.in.Stop && b.failed() // by an attempt before this one
 	for i := b.in.First; i < b.in.First+b.in.Count && !stopped; i++ {
 		if _, ended := b.ends[i]; ended {
 			continue
@@ -184,6 +184,16 @@ func (b *batch) try(ctx context.Context) (records.Batch, error) {
 	}
 	b.log.flush()
 	return b.seal(context.WithoutCancel(ctx))
+}
+
+// failed says whether an item failed for good.
+func (b *batch) failed() bool {
+	for _, p := range b.ends {
+		if p.Outcome == records.Failed {
+			return true
+		}
+	}
+	return false
 }
 
 // wait is how long to wait until the next item is due, or some that are due at about the same time: jitter spreads them, and
