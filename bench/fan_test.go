@@ -309,7 +309,7 @@ func BenchmarkFanStores(b *testing.B) {
 	onMinIO := r.worker("minio", m.Location(bucket, ""), nil, squares)
 	r.fan(onDisk, squares, 1000)
 	r.fan(onMinIO, squares, 1000)
-	for _, pause := range []time.Duration{0, 10 * time.Millisecond, 30 * time.Millisecond, 100 * time.Millisecond} {
+	for _, pause := range []time.Duration{0, 10 * time.Millisecond, 30 * time.Millisecond} {
 		var s3, disk []time.Duration
 		for round := range rounds {
 			inTurn(round,
