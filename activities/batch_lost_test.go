@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
@@ -89,7 +92,7 @@ func (b *batches) run(t *testing.T) []records.Item {
 	b.options.Now = env.Now
 	activities.New(b.store, b.options, b.f).Register(env)
 	env.ExecuteWorkflow(func(ctx workflow.Context) (out records.Batch, err error) {
-		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Hour, RetryPolicy: &temporal.RetryPolicy{}})
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Hour, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: math.MaxInt32}})
 		err = workflow.ExecuteActivity(ctx, activities.BatchType(b.in.Flow, b.in.Foreach), b.in).Get(ctx, &out)
 		return out, err
 	})
@@ -191,4 +194,120 @@ func TestReturnedLossInABatchCounts(t *testing.T) {
 	require.Equal(t, 2, run.Failure.CodeFailures)
 	require.Zero(t, run.Failure.LostAttempts)
 	require.EqualValues(t, 2, calls.Load())
+}
+
+// However often the items of a batch were tried again, a store that is away for a moment does not fail it.
+func TestStoreAwayAfterManyAttemptsOfABatch(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	var away atomic.Bool
+	f := flow.New("WavesFlow",
+		flow.Foreach("items", count(2), func(*state, int) {},
+			flow.Step("call", func(ctx context.Context, _ *state) error {
+				if flow.Current(ctx).Index[0] == 0 && calls.Add(1) < 30 {
+					return errors.New("busy")
+				}
+				return nil
+			}, policies.Retry{MaximumAttempts: 40, InitialInterval: time.Second, BackoffCoefficient: 1, Jitter: policies.NoJitter}),
+		).With(flow.Fan{Batch: 2}).Join("join", nothingToJoin),
+	)
+	d := &faulty{Driver: mem.New(), fail: func(key string) (bool, bool) {
+		return strings.Contains(key, "/parts/") && calls.Load() == 25 && away.CompareAndSwap(false, true), false
+	}}
+	run := flowtest.Run(t, f, flowtest.Options{Store: artifacts.New(d, artifacts.Options{})})
+	require.True(t, away.Load())
+	require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+	require.EqualValues(t, 30, calls.Load())
+}
+
+// absent is a store in memory whose documents of batches are away when away says so.
+type absent struct {
+	*mem.Driver
+	away func(key string) bool
+}
+
+func (d absent) Get(ctx context.Context, key string, offset int64) (io.ReadCloser, error) {
+	if d.away(key) {
+		return nil, fmt.Errorf("get %q: %w", key, driver.ErrUnavailable)
+	}
+	return d.Driver.Get(ctx, key, offset)
+}
+
+func (d absent) Put(ctx context.Context, key string, body driver.Body, o driver.PutOptions) error {
+	if d.away(key) {
+		return fmt.Errorf("put %q: %w", key, driver.ErrUnavailable)
+	}
+	return d.Driver.Put(ctx, key, body, o)
+}
+
+// A batch outlives a store that is away for hundreds of its attempts, and goes on where it was.
+func TestStoreAwayForManyAttemptsOfABatch(t *testing.T) {
+	t.Parallel()
+	var calls [3]atomic.Int64
+	var asked, phase atomic.Int64 // 0 good, 1 away, 2 good again
+	f := flow.New("AwayFlow",
+		flow.Foreach("items", count(len(calls)), func(*state, int) {},
+			flow.Step("call", func(ctx context.Context, _ *state) error {
+				i := flow.Current(ctx).Index[0]
+				if n := calls[i].Add(1); i == 1 && n == 1 {
+					return errors.New("busy")
+				}
+				return nil
+			}, policies.Retry{MaximumAttempts: 2, InitialInterval: time.Second, Jitter: policies.NoJitter}),
+		).With(flow.Fan{Batch: len(calls)}).Join("join", nothingToJoin),
+	)
+	b := newBatches(t, absent{mem.New(), func(key string) bool {
+		if !strings.Contains(key, "/batches/") && !strings.Contains(key, "/parts/") {
+			return false
+		}
+		if phase.Load() == 1 && asked.Add(1) > 700 {
+			phase.Store(2)
+		}
+		return phase.Load() == 1
+	}}, f)
+	b.options.At = func(_ context.Context, m activities.Moment) {
+		if m.Point == activities.PointNoted { // the first attempt has written down what it did
+			phase.CompareAndSwap(0, 1)
+		}
+	}
+	require.Equal(t, []records.Outcome{records.Completed, records.Completed, records.Completed}, outcomes(b.run(t)))
+	require.EqualValues(t, 2, phase.Load())
+	require.Equal(t, [3]int64{1, 2, 1}, [3]int64{calls[0].Load(), calls[1].Load(), calls[2].Load()})
+}
+
+// A batch whose items cannot be stored, while all else can, is not tried for ever.
+func TestBatchThatGetsNothingDoneEnds(t *testing.T) {
+	t.Parallel()
+	var calls atomic.Int64
+	f := flow.New("FullFlow",
+		flow.Foreach("items", count(2), func(*state, int) {},
+			flow.Step("call", func(_ context.Context, s *state) error {
+				calls.Add(1)
+				s.Text = strings.Repeat("too large for the disk ", 1000)
+				return nil
+			}),
+		).With(flow.Fan{Batch: 2}).Join("join", nothingToJoin),
+	)
+	d := &faulty{Driver: mem.New(), fail: func(key string) (bool, bool) {
+		return strings.HasPrefix(key, "blobs/") && calls.Load() > 0, false
+	}}
+	run := flowtest.Run(t, f, flowtest.Options{Store: artifacts.New(d, artifacts.Options{})})
+	require.Equal(t, records.StatusFailed, run.Status)
+	require.Equal(t, policies.Lost, run.Failure.Class)
+	require.EqualValues(t, 21, calls.Load())
+}
+
+// A batch may come to workers that do not have it more often than it may be lost.
+func TestUnknownBatchGoesBackAsOftenAsItComes(t *testing.T) {
+	t.Parallel()
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetTestTimeout(time.Minute)
+	env.RegisterDynamicActivity(activities.New(artifacts.New(mem.New(), artifacts.Options{}), activities.Options{}).Unknown, activity.DynamicRegisterOptions{})
+	env.ExecuteWorkflow(func(ctx workflow.Context) error {
+		ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Hour, RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 30}})
+		in := activities.BatchInput{Flow: "Other", Run: "r", Foreach: "items", Count: 10}
+		return workflow.ExecuteActivity(ctx, activities.BatchType("Other", "items"), in).Get(ctx, nil)
+	})
+	require.Equal(t, 30, policies.FailureOf(env.GetWorkflowError()).Attempt)
 }

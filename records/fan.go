@@ -31,6 +31,8 @@ type Shard struct {
 	// Worker wrote this part of a batch that is under way. Final says that its attempt then ended in an orderly way.
 	Worker string `json:"worker,omitempty"`
 	Final  bool   `json:"final,omitempty"`
+	// Away says that it ended because the store was away.
+	Away bool `json:"away,omitempty"`
 
 	Items   []Item  `json:"-"`
 	Batches []Batch `json:"-"`
