@@ -54,6 +54,7 @@ type batch struct {
 	ends   map[int]records.Item       // items that ended, whenever
 	tries  map[int]records.Item       // items that failed and are tried again, with Failure and Due
 	part   records.Shard              // what this attempt did
+	before artifacts.Digest           // of the record from before the workflow was reset, which does not stand
 	saved  time.Time
 	// careful attempts come after one that was lost: they write down which item they begin, to know which one kills workers.
 	careful bool
@@ -69,6 +70,7 @@ func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (re
 		ends: map[int]records.Item{}, tries: map[int]records.Item{}, saved: time.Now(),
 	}
 	b.part = records.Shard{Flow: in.Flow, Run: in.Run, Foreach: in.Foreach, Index: in.Index, First: in.First, Count: in.Count}
+	b.part.Execution = info.WorkflowExecution.RunID
 	ctx, ended := b.observe(ctx)
 	b.beat.start(ctx, info.HeartbeatTimeout, b.number, a.options.Worker, a.options.Now())
 	defer b.beat.stop()
@@ -237,7 +239,13 @@ func (b *batch) seal(ctx context.Context) (records.Batch, error) {
 		d.Items = append(d.Items, b.ends[i])
 		d.Tally.Add(b.ends[i])
 	}
-	digest, d, err := records.CreateBatch(ctx, b.store, d)
+	create := records.CreateBatch
+	if !b.before.IsZero() {
+		create = func(ctx context.Context, s *artifacts.Store, d records.Shard) (artifacts.Digest, records.Shard, error) {
+			return records.ReplaceBatch(ctx, s, d, b.before)
+		}
+	}
+	digest, d, err := create(ctx, b.store, d)
 	if err != nil {
 		return records.Batch{}, err
 	}
@@ -250,6 +258,12 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 	in := b.in
 	digest, d, err := records.FindBatch(ctx, b.store, in.Flow, in.Run, in.Foreach, in.Index, in.First)
 	switch {
+	case err == nil && in.Look && d.Completed < d.Count && d.Execution != b.part.Execution:
+		// The workflow was reset: what failed is tried again, as outside of batches.
+		b.before = digest
+		if err := b.take(ctx, d.Items); err != nil {
+			return out, false, err
+		}
 	case err == nil && d.Count == in.Count:
 		return records.Batch{Run: in.Run, First: d.First, Count: d.Count, Digest: digest, Tally: d.Tally}, true, nil
 	case err != nil && !errors.Is(err, artifacts.ErrNotFound):
@@ -276,6 +290,12 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 	}
 	for n := 1; n < b.number; n++ {
 		part, wrote := parts[n]
+		if wrote && part.Execution != "" && part.Execution != b.part.Execution { // it has the same number, in a workflow that was reset
+			if err := b.take(ctx, part.Items); err != nil {
+				return out, false, err
+			}
+			wrote = false
+		}
 		b.careful = b.careful || !wrote || !part.Final
 		if !wrote { // it did not begin: the store was away, it came to another program, or it was the first and its worker was lost
 			continue

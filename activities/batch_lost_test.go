@@ -311,3 +311,71 @@ func TestUnknownBatchGoesBackAsOftenAsItComes(t *testing.T) {
 	})
 	require.Equal(t, 30, policies.FailureOf(env.GetWorkflowError()).Attempt)
 }
+
+// A workflow that was reset tries the failed items of its batches again, and what it sealed then stands.
+func TestBatchAfterAReset(t *testing.T) {
+	t.Parallel()
+	var calls [3]atomic.Int64
+	var answers atomic.Int64
+	f := flow.New("ResetFlow",
+		flow.Foreach("items", count(len(calls)), func(*state, int) {},
+			flow.Step("call", func(ctx context.Context, _ *state) error {
+				i := flow.Current(ctx).Index[0]
+				if n := calls[i].Add(1); i == 2 || i == 1 && n == 1 {
+					return flow.Fail("broken")
+				}
+				return nil
+			}),
+		).With(flow.Fan{Batch: len(calls), Tolerate: flow.Percent(100)}).Join("join", nothingToJoin),
+	)
+	d := &faulty{Driver: mem.New()}
+	b := newBatches(t, d, f)
+	b.in.Stop = false
+	require.Equal(t, []records.Outcome{records.Completed, records.Failed, records.Failed}, outcomes(b.run(t)))
+
+	_, old, err := records.FindBatch(t.Context(), b.store, f.Name(), "r", "items", nil, 0)
+	require.NoError(t, err)
+	old.Execution = "before the reset" // the test environment calls all of them the same
+	require.NoError(t, b.store.DeleteDoc(t.Context(), records.BatchKey(f.Name(), "r", "items", nil, 0)))
+	_, _, err = records.CreateBatch(t.Context(), b.store, old)
+	require.NoError(t, err)
+
+	b.in.Look = true
+	d.mu.Lock()
+	d.fail = func(key string) (bool, bool) { // nobody hears that the new record was written, so there is another attempt
+		return strings.HasSuffix(key, "/batches/items/_/00000000.jsonl") && answers.Add(1) == 1, true
+	}
+	d.mu.Unlock()
+	require.Equal(t, []records.Outcome{records.Completed, records.Completed, records.Failed}, outcomes(b.run(t)))
+	require.EqualValues(t, 1, answers.Load(), "the second attempt adopts what the first sealed")
+	require.Equal(t, [3]int64{1, 2, 2}, [3]int64{calls[0].Load(), calls[1].Load(), calls[2].Load()})
+}
+
+// The parts of a batch that was under way when its workflow was reset are not those of the attempts after it, which have the same numbers.
+func TestPartsFromBeforeAReset(t *testing.T) {
+	t.Parallel()
+	var calls [3]atomic.Int64
+	var asked atomic.Int64
+	f := flow.New("ResetFlow",
+		flow.Foreach("items", count(len(calls)), func(*state, int) {},
+			flow.Step("call", func(ctx context.Context, _ *state) error {
+				calls[flow.Current(ctx).Index[0]].Add(1)
+				return nil
+			}),
+		).With(flow.Fan{Batch: len(calls)}).Join("join", nothingToJoin),
+	)
+	d := absent{mem.New(), func(string) bool { return false }}
+	b := newBatches(t, d, f)
+	part := records.Shard{Flow: f.Name(), Run: "r", Foreach: "items", Count: len(calls), Final: true, Execution: "before the reset", Items: []records.Item{
+		{Index: 0, Outcome: records.Completed},
+		{Index: 1, Outcome: records.Failed, Failure: &policies.Failure{Class: policies.Permanent}},
+	}}
+	require.NoError(t, records.PutBatchPart(t.Context(), b.store, part, 1))
+	d.away = func(key string) bool { // for the first attempt, which neither reads nor writes anything of its batch
+		return (strings.Contains(key, "/batches/") || strings.Contains(key, "/parts/")) && asked.Add(1) <= 2
+	}
+	b.store = artifacts.New(d, artifacts.Options{})
+	b.in.Look = true
+	require.Equal(t, []records.Outcome{records.Completed, records.Completed, records.Completed}, outcomes(b.run(t)))
+	require.Equal(t, [3]int64{0, 1, 1}, [3]int64{calls[0].Load(), calls[1].Load(), calls[2].Load()})
+}
