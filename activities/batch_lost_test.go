@@ -157,7 +157,7 @@ func TestStoppedWorkerDoesNotFailACatch(t *testing.T) {
 				return errors.New("broken")
 			}, policies.Catch(func(ctx context.Context, _ *state, f *policies.Failure) error {
 				if f.Message != "broken" || f.CodeFailures != 1 || f.Attempt != 1 {
-					return fmt.Errorf("called for %+v", f)
+					return fmt.Errorf("called for %w of attempt %d, %d failures", f, f.Attempt, f.CodeFailures)
 				}
 				if caught.Add(1) == 1 {
 					stop <- struct{}{}
