@@ -271,12 +271,12 @@ func (a *Activities) Unknown(ctx context.Context, args converter.EncodedValues) 
 	return StepResult{}, policies.Error(f, policies.Decision{Retry: true, Delay: unknownDelay})
 }
 
-// unknownBatch hands a batch back. It has no ledger: an attempt without a part counts as lost.
+// unknownBatch hands a batch back, as often as it comes. It has no ledger, and an attempt without a part does not count.
 func (a *Activities) unknownBatch(info activity.Info, in BatchInput) error {
 	return policies.Error(&policies.Failure{
 		Class: policies.Lost, Flow: in.Flow, Run: in.Run, Step: in.Foreach, Task: BatchName(in.Foreach, in.Index, in.First, in.Count),
 		Attempt: int(info.Attempt), Worker: a.options.Worker, Time: a.options.Now(), Message: a.unknownText(info),
-	}, policies.Decision{Retry: info.Attempt < maxBatchStarts, Delay: unknownDelay})
+	}, policies.Decision{Retry: true, Delay: unknownDelay})
 }
 
 func (a *Activities) unknownText(info activity.Info) string {

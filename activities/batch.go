@@ -55,9 +55,13 @@ type batch struct {
 	ends   map[int]records.Item       // items that ended, whenever
 	tries  map[int]records.Item       // items that failed and are tried again, with Failure and Due
 	part   records.Shard              // what this attempt did
+	before artifacts.Digest           // of the record from before the workflow was reset, which does not stand
 	saved  time.Time
 	// careful attempts come after one that was lost: they write down which item they begin, to know which one kills workers.
 	careful bool
+	// looked says that it is known what the attempts before did. Idle is how many of them, the latest, began and got nothing done.
+	looked bool
+	idle   int
 }
 
 func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (records.Batch, error) {
@@ -67,6 +71,7 @@ func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (re
 		ends: map[int]records.Item{}, tries: map[int]records.Item{}, saved: time.Now(),
 	}
 	b.part = records.Shard{Flow: in.Flow, Run: in.Run, Foreach: in.Foreach, Index: in.Index, First: in.First, Count: in.Count}
+	b.part.Execution = info.WorkflowExecution.RunID
 	ctx, ended := b.observe(ctx)
 	b.beat.start(ctx, info.HeartbeatTimeout, b.number, a.options.Worker, a.options.Now())
 	defer b.beat.stop()
@@ -80,6 +85,7 @@ func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (re
 	if err == nil {
 		return out, nil
 	}
+	b.part.Away = b.looked && unavailable(err)
 	_ = b.save(context.WithoutCancel(ctx), true)
 	return out, b.fail(ctx, err)
 }
@@ -107,14 +113,17 @@ func (b *batch) fail(ctx context.Context, err error) error {
 		return policies.Error(f, policies.Decision{Retry: true, Delay: time.Millisecond})
 	case unavailable(err):
 		f.Class = policies.Lost
-		return policies.Error(f, policies.Decision{Retry: b.number < maxBatchStarts, Delay: 5 * time.Second})
+		// A store that cannot even be looked at says nothing about the batch, and its run cannot end without it either: it is waited
+		// for, however long. What is away for this batch alone, an object of its items, ends it when nothing gets done meanwhile.
+		idle := b.looked && len(b.part.Items) == 0 && b.idle >= maxBatchStarts
+		return policies.Error(f, policies.Decision{Retry: !idle, Delay: 5 * time.Second})
 	case f.Class == policies.Cancelled:
 		f.Class = policies.Unknown
 	}
 	return policies.Error(f, policies.Decision{})
 }
 
-// maxBatchStarts is how many attempts of a batch may end without having done anything.
+// maxBatchStarts is how many attempts of a batch may begin, one after the other, and end without having done anything.
 const maxBatchStarts = 20
 
 func (b *batch) name() string { return BatchName(b.in.Foreach, b.in.Index, b.in.First, b.in.Count) }
@@ -143,6 +152,7 @@ func (b *batch) try(ctx context.Context) (records.Batch, error) {
 			return out, err
 		}
 	}
+	b.looked = true
 	if b.items, err = flow.OpenItems(ctx, b.store, b.in.List); err != nil {
 		return records.Batch{}, badInput(err)
 	}
@@ -230,7 +240,13 @@ func (b *batch) seal(ctx context.Context) (records.Batch, error) {
 		d.Items = append(d.Items, b.ends[i])
 		d.Tally.Add(b.ends[i])
 	}
-	digest, d, err := records.CreateBatch(ctx, b.store, d)
+	create := records.CreateBatch
+	if !b.before.IsZero() {
+		create = func(ctx context.Context, s *artifacts.Store, d records.Shard) (artifacts.Digest, records.Shard, error) {
+			return records.ReplaceBatch(ctx, s, d, b.before)
+		}
+	}
+	digest, d, err := create(ctx, b.store, d)
 	if err != nil {
 		return records.Batch{}, err
 	}
@@ -243,6 +259,12 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 	in := b.in
 	digest, d, err := records.FindBatch(ctx, b.store, in.Flow, in.Run, in.Foreach, in.Index, in.First)
 	switch {
+	case err == nil && in.Look && d.Completed < d.Count && d.Execution != b.part.Execution:
+		// The workflow was reset: what failed is tried again, as outside of batches.
+		b.before = digest
+		if err := b.take(ctx, d.Items); err != nil {
+			return out, false, err
+		}
 	case err == nil && d.Count == in.Count:
 		return records.Batch{Run: in.Run, First: d.First, Count: d.Count, Digest: digest, Tally: d.Tally}, true, nil
 	case err != nil && !errors.Is(err, artifacts.ErrNotFound):
@@ -269,10 +291,18 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 	}
 	for n := 1; n < b.number; n++ {
 		part, wrote := parts[n]
+		if wrote && part.Execution != "" && part.Execution != b.part.Execution { // it has the same number, in a workflow that was reset
+			if err := b.take(ctx, part.Items); err != nil {
+				return out, false, err
+			}
+			wrote = false
+		}
 		b.careful = b.careful || !wrote || !part.Final
-		if !wrote {
-			b.careful = true
+		if !wrote { // it did not begin: the store was away, it came to another program, or it was the first and its worker was lost
 			continue
+		}
+		if b.idle++; !idle(part) {
+			b.idle = 0
 		}
 		for _, p := range part.Items {
 			if _, ended := b.ends[p.Index]; ended {
@@ -289,16 +319,19 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 			}
 		}
 	}
-	silent := 0
-	for n := 1; n < b.number; n++ {
-		if _, ok := parts[n]; !ok {
-			silent++
-		}
+	if b.idle > maxBatchStarts {
+		return out, false, policies.WithClass(fmt.Errorf("the worker was lost %d times before batch %q could do anything (look for a crash or too little memory)", b.idle, b.name()), policies.Permanent)
 	}
-	if silent > maxBatchStarts {
-		return out, false, policies.WithClass(fmt.Errorf("the worker was lost %d times before batch %q could write anything (look for a crash or too little memory)", silent, b.name()), policies.Permanent)
+	if b.careful { // so that this attempt is known to have begun
+		return out, false, b.save(ctx, false)
 	}
 	return out, false, nil
+}
+
+// idle says that an attempt got nothing done, but for items that wait for their next try, when it was lost or the store was away.
+func idle(part records.Shard) bool {
+	did := func(p records.Item) bool { return p.Outcome != "" || p.Failure == nil }
+	return (!part.Final || part.Away) && !slices.ContainsFunc(part.Items, did)
 }
 
 // lost counts a lost attempt of an item, which fails when there were too many.

@@ -156,6 +156,10 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 		ended(records.Lost, nil, true)
 		return nil, err
 	}
+	if drained(failure) {
+		ended(records.Lost, nil, true)
+		return nil, errDrained
+	}
 	if failure == nil {
 		failure = t.classify(err)
 		if failure.Class == policies.Cancelled || failure.Class == policies.Lost {
@@ -195,6 +199,10 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 		ended(records.Lost, nil, true)
 		return nil, err
 	}
+	if drained(cf) { // the item begins anew elsewhere
+		ended(records.Lost, nil, true)
+		return nil, errDrained
+	}
 	if cf == nil {
 		cf = c.classify(err)
 	}
@@ -205,6 +213,10 @@ func (b *batch) step(ctx context.Context, n flow.PlanNode, x flow.Index, it *ite
 	ended(records.Failed, cf, false)
 	return &itemFailure{cf, policies.Decision{}}, nil
 }
+
+// drained says that a call ended because the worker was told to stop, while the batch's own context is good. A failure of this class that
+// the author's code returns comes as its error alone.
+func drained(f *policies.Failure) bool { return f != nil && f.Class == policies.Lost }
 
 // call runs a step's function, or its catch, on the item's state and keeps what it set.
 func (b *batch) call(ctx context.Context, t *attempt, it *itemState, i int) (*policies.Failure, error) {

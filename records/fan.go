@@ -31,6 +31,10 @@ type Shard struct {
 	// Worker wrote this part of a batch that is under way. Final says that its attempt then ended in an orderly way.
 	Worker string `json:"worker,omitempty"`
 	Final  bool   `json:"final,omitempty"`
+	// Away says that it ended because the store was away.
+	Away bool `json:"away,omitempty"`
+	// Execution is the Temporal run whose activity wrote this record or part of a batch. A workflow that is reset goes on as another one.
+	Execution string `json:"execution,omitempty"`
 
 	Items   []Item  `json:"-"`
 	Batches []Batch `json:"-"`
@@ -275,6 +279,28 @@ func CreateBatch(ctx context.Context, s *artifacts.Store, d Shard) (artifacts.Di
 		return artifacts.Digest{}, Shard{}, err
 	}
 	return artifacts.Sum(b), d, nil
+}
+
+// ReplaceBatch writes the record of a batch's items in place of the one with digest old, which does not stand any more. Of several that
+// replace it the first decides what is written, and all return that: what one of them told of must not be overwritten later.
+func ReplaceBatch(ctx context.Context, s *artifacts.Store, d Shard, old artifacts.Digest) (artifacts.Digest, Shard, error) {
+	key := BatchKey(d.Flow, d.Run, d.Foreach, d.Index, d.First)
+	b, err := encodeShard(d)
+	if err != nil {
+		return artifacts.Digest{}, Shard{}, fmt.Errorf("encode batch %d of foreach %q: %w", d.First, d.Foreach, err)
+	}
+	_, hex, _ := strings.Cut(old.String(), ":")
+	next := strings.TrimSuffix(key, ".jsonl") + ".after." + hex + ".jsonl"
+	err = s.CreateDoc(ctx, next, b)
+	if errors.Is(err, artifacts.ErrExists) {
+		if b, err = s.GetDoc(ctx, next); err == nil {
+			d, err = decodeShard(s, next, b, true)
+		}
+	}
+	if err == nil {
+		err = s.PutDoc(ctx, key, b)
+	}
+	return artifacts.Sum(b), d, err
 }
 
 // FindBatch reads the record of a batch without knowing its digest.

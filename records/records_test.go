@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -288,6 +289,47 @@ func TestCreateTaskConcurrently(t *testing.T) {
 		require.Equal(t, refs[0], refs[i])
 		require.Equal(t, stands, tasks[i])
 	}
+}
+
+// Of those that replace the same record of a batch at the same time one decides, and all of them know which.
+func TestReplaceBatchConcurrently(t *testing.T) {
+	t.Parallel()
+	ctx, s := t.Context(), newStore()
+	batch := func(worker string) records.Shard {
+		return records.Shard{Version: 1, Flow: "F", Run: "r", Foreach: "items", Count: 2, Worker: worker, Items: []records.Item{{Index: 1, Outcome: records.Completed}}}
+	}
+	old, _, err := records.CreateBatch(ctx, s, batch("before"))
+	require.NoError(t, err)
+	const workers = 32
+	var (
+		wg      sync.WaitGroup
+		digests [workers]artifacts.Digest
+		batches [workers]records.Shard
+		errs    [workers]error
+	)
+	for i := range workers {
+		wg.Go(func() {
+			digests[i], batches[i], errs[i] = records.ReplaceBatch(ctx, s, batch(strconv.Itoa(i)), old)
+		})
+	}
+	wg.Wait()
+	digest, stands, err := records.FindBatch(ctx, s, "F", "r", "items", nil, 0)
+	require.NoError(t, err)
+	for i := range workers {
+		require.NoError(t, errs[i])
+		require.Equal(t, digest, digests[i])
+		require.Equal(t, stands, batches[i])
+	}
+	firsts, err := records.Batches(ctx, s, "F", "r", "items", nil)
+	require.NoError(t, err)
+	require.Equal(t, []int{0}, firsts)
+
+	// The one that took its place can be replaced as well.
+	again, _, err := records.ReplaceBatch(ctx, s, batch("after"), digest)
+	require.NoError(t, err)
+	require.NotEqual(t, digest, again)
+	_, err = records.LoadBatch(ctx, s, "F", "items", nil, records.Batch{Run: "r", Digest: again})
+	require.NoError(t, err)
 }
 
 func TestEnd(t *testing.T) {
