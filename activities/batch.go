@@ -262,7 +262,7 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 	case err == nil && in.Look && d.Completed < d.Count && d.Execution != b.part.Execution:
 		// The workflow was reset: what failed is tried again, as outside of batches.
 		b.before = digest
-		if err := b.take(ctx, d.Items); err != nil {
+		if err := b.take(ctx, "", d.Items); err != nil {
 			return out, false, err
 		}
 	case err == nil && d.Count == in.Count:
@@ -292,7 +292,7 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 	for n := 1; n < b.number; n++ {
 		part, wrote := parts[n]
 		if wrote && part.Execution != "" && part.Execution != b.part.Execution { // it has the same number, in a workflow that was reset
-			if err := b.take(ctx, part.Items); err != nil {
+			if err := b.take(ctx, "", part.Items); err != nil {
 				return out, false, err
 			}
 			wrote = false
@@ -402,7 +402,7 @@ func (b *batch) takeOver(ctx context.Context, run string) error {
 	return nil
 }
 
-// take takes over the items of another run that ended well.
+// take takes over the items that ended well, of another run or, with "", of this one.
 func (b *batch) take(ctx context.Context, run string, items []records.Item) error {
 	for _, p := range items {
 		if _, ended := b.ends[p.Index]; ended || p.Outcome != records.Completed && p.Outcome != records.Caught ||
