@@ -305,6 +305,7 @@ func decidedInto(n *flow.PlanNode, ahead flow.Ahead) (stop, ok bool) {
 	case flow.KindForeach:
 		return true, has && d.Items != nil
 	case flow.KindSwitch:
+		// Stricter than Chosen, as a resume can ask again: a case that is new may be the one.
 		value := ""
 		if d.Case < len(n.Cases) {
 			value = n.Cases[d.Case]
