@@ -187,8 +187,9 @@ func (d *Dependency) count(c Counts) {
 	d.nudge()
 }
 
-// AllowRetry asks whether a call that failed may be repeated, and counts that it is. An error has class OverBudget. It may take
-// up to 300 ms.
+// AllowRetry asks whether a call that failed may be repeated, and counts that it is. An error has class OverBudget. While the breaker
+// is open, the answer is yes and nothing is counted: Begin refuses the call, or lets it through as the only probe. It may take up to
+// 300 ms.
 func (d *Dependency) AllowRetry() error {
 	if d != nil && d.outer != nil {
 		return d.outer.AllowRetry()
@@ -201,7 +202,7 @@ func (d *Dependency) AllowRetry() error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.state.Settings.Budget.Percent == 0 {
+	if d.state.Settings.Budget.Percent == 0 || d.state.Open {
 		return nil
 	}
 	d.used = d.now()

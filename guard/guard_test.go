@@ -334,6 +334,32 @@ func TestBudget(t *testing.T) {
 	require.NoError(t, r.Run("TrainFlow", "r2", policies.Budget{Percent: 10, Minimum: 1}).AllowRetry(), "each run has its own")
 }
 
+// While a breaker is open, a budget neither refuses nor counts: what failed in an outage longer than the budget's window is tried again.
+func TestBudgetWaitsForTheBreaker(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	d := guard.New(guard.Options{Now: c.Now}).Dependency(policies.Dependency{
+		Name: "model", Budget: policies.Budget{Percent: 20, Minimum: 1}, Breaker: policies.Breaker{Failures: 3},
+	})
+	for range 3 {
+		call(t, d, down)
+	}
+	for range 30 { // an outage of 150 s
+		require.NoError(t, d.AllowRetry())
+		require.NoError(t, d.AllowRetry(), "of a call that is refused meanwhile")
+		c.move(5 * time.Second)
+		probe, err := d.Begin(true)
+		require.NoError(t, err)
+		probe.End(down)
+	}
+	c.move(5 * time.Second)
+	probe, err := d.Begin(true)
+	require.NoError(t, err)
+	probe.End(nil)
+	require.NoError(t, d.AllowRetry(), "none was counted")
+	require.Equal(t, policies.OverBudget, policies.Classify(d.AllowRetry()).Class, "it holds again")
+}
+
 func TestNothingToGuard(t *testing.T) {
 	t.Parallel()
 	var none *guard.Dependency

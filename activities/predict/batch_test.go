@@ -345,6 +345,33 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// What fails in an outage longer than the budget's window is tried again after it: the breaker holds it, not the budget.
+func TestBatchOutlivesAnOutage(t *testing.T) {
+	t.Parallel()
+	const window = 200 * time.Millisecond
+	var asked atomic.Int32
+	var back atomic.Pointer[time.Time]
+	url := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if asked.Add(1) == 5 {
+			at := time.Now().Add(5 * window)
+			back.Store(&at)
+		}
+		if at := back.Load(); at != nil && time.Now().Before(*at) {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		double(w, r)
+	}))
+	c := newClient(t, url, predict.Options{MaxParallel: 4, Retry: quick(100), Dependency: policies.Dependency{
+		Name: "models", Breaker: policies.Breaker{Failures: 3, Percent: 10, Cooldown: 50 * time.Millisecond},
+		Budget: policies.Budget{Percent: 1, Minimum: 3, Window: window},
+	}})
+	out, err := predict.Batch[question, reaction](inTask(t, &notes{}), c, questions(100), predict.BatchOptions{})
+	require.NoError(t, err)
+	require.Equal(t, 100, out.Report.Succeeded, "%+v", out.Report)
+	require.Greater(t, out.Report.Retries, 3, "more than the budget has")
+}
+
 func TestBatchHandlerRefuses(t *testing.T) {
 	t.Parallel()
 	url := serve(t, predict.BatchHandler(http.HandlerFunc(double), predict.BatchHandlerOptions{MaxItems: 2, MaxRequest: 100}))
