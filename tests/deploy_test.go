@@ -52,7 +52,7 @@ func TestARunKeepsItsCasesOverADeployment(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, t.TempDir(), parcelFlow(fan, true))
 			old := parcelFlow(fan, false)
-			run := r.runWithin(old, "parcels", workflows.Limits{})
+			run := r.runWithin(old, name, workflows.Limits{})
 			require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
 			require.Equal(t, []string{"ship went to ship", "scrap went to scrap", "recall went to other", "odd went to other"}, lastState[parcel](t, run, old).All)
 		})

@@ -83,7 +83,9 @@ func trails(outer, turns, inner int) (all []string) {
 func (r *rig) runWithin(f *flow.Flow, id string, l workflows.Limits) *runs.Run {
 	r.t.Helper()
 	ctx, workflowID := r.t.Context(), f.Name()+"/"+id
-	w, err := r.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{ID: workflowID, TaskQueue: queueOf(r.t)}, f.Name(), workflows.Input{
+	w, err := r.temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: workflowID, TaskQueue: queueOf(r.t), WorkflowExecutionErrorWhenAlreadyStarted: true,
+	}, f.Name(), workflows.Input{
 		Version: workflows.InputVersion, Plan: f.Plan(), Run: id, Limits: &l,
 	})
 	require.NoError(r.t, err)
