@@ -232,8 +232,7 @@ func killedPredictions(t *testing.T, count, batch int) {
 // An outage of the server costs no flight its prediction: the tasks wait until it is over, and it is left alone meanwhile.
 func TestPredictionsOutliveAnOutage(t *testing.T) {
 	t.Parallel()
-	// The outage is shorter than the minute that the budget looks back: else the retries of its beginning may outlast the first tries there.
-	const count, after, away = 10_000, 1500 * time.Millisecond, 45 * time.Second
+	const count, after, away = 10_000, 1500 * time.Millisecond, 65 * time.Second // longer than the budget looks back
 	w := newWorkers(t, 2)
 	m := newModelServer(t, serve.Faults{Latency: 500 * time.Millisecond, OutageAfter: after, OutageFor: away})
 	began := time.Now()
