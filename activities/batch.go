@@ -262,7 +262,7 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 	case err == nil && in.Look && d.Completed < d.Count && d.Execution != b.part.Execution:
 		// The workflow was reset: what failed is tried again, as outside of batches.
 		b.before = digest
-		if err := b.take(ctx, "", d.Items); err != nil {
+		if _, err := b.take(ctx, "", d.Items); err != nil {
 			return out, false, err
 		}
 	case err == nil && d.Count == in.Count:
@@ -282,21 +282,23 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 			}
 		}
 	}
-	if b.number == 1 {
-		return out, false, nil
-	}
 	parts, err := records.BatchParts(ctx, b.store, in.Flow, in.Run, in.Foreach, in.Index, in.First)
 	if err != nil {
 		return out, false, err
 	}
-	for n := 1; n < b.number; n++ {
-		part, wrote := parts[n]
-		if wrote && part.Execution != "" && part.Execution != b.part.Execution { // it has the same number, in a workflow that was reset
-			if err := b.take(ctx, "", part.Items); err != nil {
+	for _, n := range slices.Sorted(maps.Keys(parts)) {
+		if part := parts[n]; n >= b.number || part.Execution != "" && part.Execution != b.part.Execution {
+			// It is from before the workflow was reset. An attempt of now may write over it, so this one keeps what it has.
+			delete(parts, n)
+			took, err := b.take(ctx, "", part.Items)
+			if err != nil {
 				return out, false, err
 			}
-			wrote = false
+			b.part.Items = append(b.part.Items, took...)
 		}
+	}
+	for n := 1; n < b.number; n++ {
+		part, wrote := parts[n]
 		b.careful = b.careful || !wrote || !part.Final
 		if !wrote { // it did not begin: the store was away, it came to another program, or it was the first and its worker was lost
 			continue
@@ -385,7 +387,7 @@ func (b *batch) takeOver(ctx context.Context, run string) error {
 		if err != nil {
 			return err
 		}
-		if err := b.take(ctx, run, d.Items); err != nil {
+		if _, err := b.take(ctx, run, d.Items); err != nil {
 			return err
 		}
 	}
@@ -395,15 +397,15 @@ func (b *batch) takeOver(ctx context.Context, run string) error {
 		return err
 	}
 	for _, n := range slices.Sorted(maps.Keys(parts)) {
-		if err := b.take(ctx, run, parts[n].Items); err != nil {
+		if _, err := b.take(ctx, run, parts[n].Items); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// take takes over the items that ended well, of another run or, with "", of this one.
-func (b *batch) take(ctx context.Context, run string, items []records.Item) error {
+// take takes over the items that ended well, of another run or, with "", of this one. It returns those that were not known.
+func (b *batch) take(ctx context.Context, run string, items []records.Item) (took []records.Item, _ error) {
 	for _, p := range items {
 		if _, ended := b.ends[p.Index]; ended || p.Outcome != records.Completed && p.Outcome != records.Caught ||
 			p.Index < b.in.First || p.Index >= b.in.First+b.in.Count {
@@ -411,15 +413,16 @@ func (b *batch) take(ctx context.Context, run string, items []records.Item) erro
 		}
 		if b.run.Verify {
 			if _, why, err := records.Damaged(ctx, b.store, p.Set); err != nil {
-				return err
+				return nil, err
 			} else if why != "" {
 				continue
 			}
 		}
 		p.From = cmp.Or(p.From, run)
 		b.ends[p.Index] = p
+		took = append(took, p)
 	}
-	return nil
+	return took, nil
 }
 
 // save writes down what this attempt got done so far, and which item it begins, if any. Final says that the attempt ends.

@@ -351,31 +351,49 @@ func TestBatchAfterAReset(t *testing.T) {
 	require.Equal(t, [3]int64{1, 2, 2}, [3]int64{calls[0].Load(), calls[1].Load(), calls[2].Load()})
 }
 
-// The parts of a batch that was under way when its workflow was reset are not those of the attempts after it, which have the same numbers.
+// What a batch got done that was under way when its workflow was reset is taken over. The attempts after the reset have the same numbers,
+// and write over those from before.
 func TestPartsFromBeforeAReset(t *testing.T) {
 	t.Parallel()
-	var calls [3]atomic.Int64
-	var asked atomic.Int64
-	f := flow.New("ResetFlow",
-		flow.Foreach("items", count(len(calls)), func(*state, int) {},
-			flow.Step("call", func(ctx context.Context, _ *state) error {
-				calls[flow.Current(ctx).Index[0]].Add(1)
-				return nil
-			}),
-		).With(flow.Fan{Batch: len(calls)}).Join("join", nothingToJoin),
-	)
-	d := absent{mem.New(), func(string) bool { return false }}
-	b := newBatches(t, d, f)
-	part := records.Shard{Flow: f.Name(), Run: "r", Foreach: "items", Count: len(calls), Final: true, Execution: "before the reset", Items: []records.Item{
-		{Index: 0, Outcome: records.Completed},
-		{Index: 1, Outcome: records.Failed, Failure: &policies.Failure{Class: policies.Permanent}},
-	}}
-	require.NoError(t, records.PutBatchPart(t.Context(), b.store, part, 1))
-	d.away = func(key string) bool { // for the first attempt, which neither reads nor writes anything of its batch
-		return (strings.Contains(key, "/batches/") || strings.Contains(key, "/parts/")) && asked.Add(1) <= 2
+	for name, test := range map[string]struct {
+		before int // the attempt
+		fails  int // how often the last item fails after the reset
+		away   int // how often the first attempt is told that what it wants of its batch is out of reach
+	}{
+		"by the first attempt":          {before: 1},
+		"by a later one":                {before: 3},
+		"written over":                  {before: 1, fails: 1},
+		"the first attempt had nothing": {before: 1, away: 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var calls [3]atomic.Int64
+			var asked atomic.Int64
+			f := flow.New("ResetFlow",
+				flow.Foreach("items", count(len(calls)), func(*state, int) {},
+					flow.Step("call", func(ctx context.Context, _ *state) error {
+						i := flow.Current(ctx).Index[0]
+						if n := calls[i].Add(1); i == 2 && n <= int64(test.fails) {
+							return errors.New("not yet")
+						}
+						return nil
+					}, policies.Retry{MaximumAttempts: 3}),
+				).With(flow.Fan{Batch: len(calls)}).Join("join", nothingToJoin),
+			)
+			d := absent{mem.New(), func(string) bool { return false }}
+			b := newBatches(t, d, f)
+			part := records.Shard{Flow: f.Name(), Run: "r", Foreach: "items", Count: len(calls), Final: true, Execution: "before the reset", Items: []records.Item{
+				{Index: 0, Outcome: records.Completed},
+				{Index: 1, Outcome: records.Failed, Failure: &policies.Failure{Class: policies.Permanent}},
+			}}
+			require.NoError(t, records.PutBatchPart(t.Context(), b.store, part, test.before))
+			d.away = func(key string) bool {
+				return (strings.Contains(key, "/batches/") || strings.Contains(key, "/parts/")) && asked.Add(1) <= int64(test.away)
+			}
+			b.store = artifacts.New(d, artifacts.Options{})
+			b.in.Look = true
+			require.Equal(t, []records.Outcome{records.Completed, records.Completed, records.Completed}, outcomes(b.run(t)))
+			require.Equal(t, [3]int64{0, 1, 1 + int64(test.fails)}, [3]int64{calls[0].Load(), calls[1].Load(), calls[2].Load()})
+		})
 	}
-	b.store = artifacts.New(d, artifacts.Options{})
-	b.in.Look = true
-	require.Equal(t, []records.Outcome{records.Completed, records.Completed, records.Completed}, outcomes(b.run(t)))
-	require.Equal(t, [3]int64{0, 1, 1}, [3]int64{calls[0].Load(), calls[1].Load(), calls[2].Load()})
 }
