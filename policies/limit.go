@@ -19,10 +19,13 @@ type Limit struct {
 	// Key names what is limited. Steps of any flow that give the same key share its limit. It is durable, like a step's
 	// name: a letter or digit, then up to 127 letters, digits, '.', '_' or '-'.
 	Key string `json:"key"`
-	// Max is how many tasks may run at once, 1 or more. Where steps give the same key another Max, the one that was asked
-	// for last holds; what runs already is not stopped.
+	// Max is how many tasks may run at once, 1 to 2,000: who runs has to fit into the 2 MiB that Temporal lets a workflow hand
+	// on. Where steps give the same key another Max, the one that was asked for last holds; what runs already is not stopped.
 	Max int `json:"max"`
 }
+
+// maxLimit is the largest Max. With the longest ids, a holder takes about 600 bytes.
+const maxLimit = 2000
 
 // StepOption makes Limit an option of a step.
 func (Limit) StepOption() {}
@@ -46,8 +49,8 @@ func (l Limit) validate(bad func(string, ...any)) {
 	if !legalKey.MatchString(l.Key) {
 		bad("limit: Key %q is not allowed (use a letter or digit, then up to 127 letters, digits, '.', '_' or '-')", l.Key)
 	}
-	if l.Max < 1 {
-		bad("limit: Max is %d (use 1 or more)", l.Max)
+	if l.Max < 1 || l.Max > maxLimit {
+		bad("limit: Max is %d (use 1 to %d)", l.Max, maxLimit)
 	}
 }
 

@@ -24,12 +24,14 @@ func TestLimitValidate(t *testing.T) {
 		{"longest", policies.Limit{Key: long, Max: 1}, nil},
 		{"empty", policies.Limit{}, []string{"limit sets nothing (set Key and Max, or leave it out)"}},
 		{"no key", policies.Limit{Max: 1}, []string{`limit: Key "" is not allowed (use a letter or digit, then up to 127 letters, digits, '.', '_' or '-')`}},
-		{"no max", policies.Limit{Key: "k"}, []string{"limit: Max is 0 (use 1 or more)"}},
+		{"no max", policies.Limit{Key: "k"}, []string{"limit: Max is 0 (use 1 to 2000)"}},
 		{"both", policies.Limit{Key: "a/b", Max: -1}, []string{
 			`limit: Key "a/b" is not allowed (use a letter or digit, then up to 127 letters, digits, '.', '_' or '-')`,
-			"limit: Max is -1 (use 1 or more)"}},
+			"limit: Max is -1 (use 1 to 2000)"}},
 		{"too long", policies.Limit{Key: long + "k", Max: 1}, []string{
 			`limit: Key "` + long + `k" is not allowed (use a letter or digit, then up to 127 letters, digits, '.', '_' or '-')`}},
+		{"most", policies.Limit{Key: "k", Max: 2000}, nil},
+		{"too many", policies.Limit{Key: "k", Max: 2001}, []string{"limit: Max is 2001 (use 1 to 2000)"}},
 		{"dot first", policies.Limit{Key: ".k", Max: 1}, []string{`limit: Key ".k" is not allowed (use a letter or digit, then up to 127 letters, digits, '.', '_' or '-')`}},
 		{"line break", policies.Limit{Key: "k\n", Max: 1}, []string{`limit: Key "k\n" is not allowed (use a letter or digit, then up to 127 letters, digits, '.', '_' or '-')`}},
 	} {

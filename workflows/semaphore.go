@@ -25,7 +25,10 @@ func RegisterLimit(r Registry) {
 // Every worker of a cluster may have to replay it, so it changes even more rarely than the interpreter.
 func Limit(ctx workflow.Context, in LimitInput) error {
 	in.Check, in.Idle = cmp.Or(in.Check, time.Minute), cmp.Or(in.Idle, 5*time.Minute)
-	s := &semaphore{in: in.LimitInput, untold: in.Untold, forgotten: in.Forgotten}
+	s := &semaphore{in: in.LimitInput, forgotten: in.Forgotten}
+	for _, i := range in.Untold {
+		s.untold = append(s.untold, in.Held[i])
+	}
 	messages := workflow.GetSignalChannelWithOptions(ctx, activities.LimitSignal, workflow.SignalChannelOptions{
 		Description: "a run asks for places or gives some back; for runs only",
 	})
@@ -88,14 +91,14 @@ func Limit(ctx workflow.Context, in LimitInput) error {
 // version does not know the latter: it leaves those untold, and those that are forgotten ask again after an hour.
 type LimitInput struct {
 	activities.LimitInput
-	// Untold are leases that were granted, and the holder does not know yet.
-	Untold []activities.Lease `json:"untold,omitempty"`
+	// Untold are the places in Held of leases that were granted, and the holder does not know yet.
+	Untold []int `json:"untold,omitempty"`
 	// Forgotten are holders of which not all that wait are in Waiting. They are told to ask again when none of theirs is left in it.
 	Forgotten []activities.Holder `json:"forgotten,omitempty"`
 }
 
-// maxLimitInput is how much the input may have when a limit continues as new, in bytes of JSON. The server ends a workflow at 2 MiB,
-// and nobody would know who holds places.
+// maxLimitInput is how much the input may have when a limit continues as new, in bytes of JSON, if some that wait can be left out for
+// it. The server ends a workflow at 2 MiB, and nobody would know who holds places: policies.Limit has a largest Max.
 const maxLimitInput = 1 << 20
 
 // handOn is the state for the workflow that this one continues as. When the queue is too long, it forgets of every holder the last
@@ -106,9 +109,9 @@ func (s *semaphore) handOn() LimitInput {
 	for _, l := range s.untold {
 		untold[l] = true
 	}
-	for _, l := range s.in.Held { // some may be given back, or asked for again and again
+	for i, l := range s.in.Held { // some may be given back, or asked for again and again
 		if untold[l] {
-			all.Untold = append(all.Untold, l)
+			all.Untold = append(all.Untold, i)
 		}
 	}
 	out := all

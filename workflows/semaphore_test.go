@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stepwell-flows/stepwell/activities"
+	"github.com/stepwell-flows/stepwell/policies"
 )
 
 // limitEnv runs the workflow of a limit on a skipped clock, with runs and a server that the test makes up.
@@ -328,7 +330,7 @@ func TestLimitContinuesAsNewWithWhatItCouldNotTell(t *testing.T) {
 	e.ask(1500*time.Millisecond, 2, "a", "1") // once more
 	e.run(LimitInput{})
 	in := e.continued()
-	require.Equal(t, in.Held, in.Untold)
+	require.Equal(t, []int{0, 1}, in.Untold)
 	require.Equal(t, []activities.Lease{lease("a", "1"), lease("b", "2")}, in.Held)
 	require.Empty(t, in.Waiting)
 	require.Empty(t, e.told)
@@ -390,6 +392,26 @@ func TestLimitForgetsWhatDoesNotFit(t *testing.T) {
 	require.Less(t, limitBytes(t, in), 1<<20, "too many holders to know one task of each")
 	require.Equal(t, s.in.Held, in.Held)
 	require.Equal(t, s.in.Waiting[0], in.Waiting[0])
+}
+
+// Those that hold places are never left out. As many as there may be, with the longest names, fit into what the server takes.
+func TestLimitKeepsAllThatHoldPlaces(t *testing.T) {
+	t.Parallel()
+	const most = 2000
+	require.NoError(t, policies.NewSpec(nil, nil, nil).Limited(policies.Limit{Key: "k", Max: most}).Validate())
+	require.Error(t, policies.NewSpec(nil, nil, nil).Limited(policies.Limit{Key: "k", Max: most + 1}).Validate())
+	s := &semaphore{in: activities.LimitInput{Key: strings.Repeat("k", 128)}}
+	long := strings.Repeat("w", 250)
+	for i := range 3 * most {
+		id := fmt.Sprintf("%08d-1111-2222-3333-444455556666", i)
+		h := activities.Holder{Workflow: fmt.Sprintf("%s%05d", long, i), Run: id}
+		s.receive(activities.LimitMessage{Max: most, Holder: h, First: id, Ask: []string{strings.Repeat("s", 128) + "[1000000,1000000,1000000,1000000]"}})
+	}
+	in := s.handOn()
+	require.Equal(t, s.in.Held, in.Held)
+	require.Len(t, in.Held, most)
+	require.Len(t, in.Untold, most)
+	require.Less(t, limitBytes(t, in), 2<<20)
 }
 
 func limitBytes(t *testing.T, in LimitInput) int {
