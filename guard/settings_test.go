@@ -3,6 +3,7 @@ package guard_test
 import (
 	"fmt"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -23,12 +24,12 @@ func TestPartsThatAreNotGivenStay(t *testing.T) {
 	}
 	call(t, r.Dependency(client), down)
 	step()
-	call(t, r.Dependency(client), down)
-	step()
-	refusal(t, r.Dependency(client))
 	require.NoError(t, r.Dependency(client).AllowRetry())
 	step()
 	require.Error(t, r.Dependency(client).AllowRetry())
+	call(t, r.Dependency(client), down)
+	step()
+	refusal(t, r.Dependency(client))
 
 	other := policies.Dependency{Name: "model", Throttle: policies.Throttle{Percent: 50}}
 	require.Contains(t, refusal(t, r.Dependency(other)).Reason, "2 of 2 calls failed within 30s")
@@ -61,17 +62,19 @@ func TestBoardKeepsPartsThatAReportDoesNotHave(t *testing.T) {
 // A process that was given no breaker has nothing to hold calls back with, whatever others know.
 func TestProcessWithoutABreakerIsNotHeld(t *testing.T) {
 	t.Parallel()
-	c, s, a, _ := two(policies.Dependency{Breaker: policies.Breaker{Failures: 1}})
-	other := guard.New(guard.Options{Now: c.Now, Sharer: s, Worker: "c"}).Dependency(policies.Dependency{Name: "model", Budget: policies.Budget{Percent: 10}})
-	call(t, a, down)
-	eventually(t, "it is open", func() bool { return s.view().State == guard.Opened })
-	for range 3 {
-		call(t, other, nil)
-		c.move(11 * time.Second)
-	}
-	require.Equal(t, guard.HalfOpen, s.view().State)
-	require.Equal(t, 1, s.view().Settings.Breaker.Failures)
-	require.InDelta(t, 10, s.view().Settings.Budget.Percent, 0)
+	synctest.Test(t, func(t *testing.T) {
+		c, s, a, _ := two(policies.Dependency{Breaker: policies.Breaker{Failures: 1}})
+		other := guard.New(guard.Options{Now: c.Now, Sharer: s, Worker: "c"}).Dependency(policies.Dependency{Name: "model", Budget: policies.Budget{Percent: 10}})
+		call(t, a, down)
+		eventually(t, "it is open", func() bool { return s.view().State == guard.Opened })
+		for range 3 {
+			call(t, other, nil)
+			c.move(11 * time.Second)
+		}
+		require.Equal(t, guard.HalfOpen, s.view().State)
+		require.Equal(t, 1, s.view().Settings.Breaker.Failures)
+		require.InDelta(t, 10, s.view().Settings.Budget.Percent, 0)
+	})
 }
 
 // An open breaker is not forgotten before it may be probed, however many other dependencies come and go.
