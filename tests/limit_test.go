@@ -14,6 +14,7 @@ import (
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stepwell-flows/stepwell"
@@ -70,6 +71,15 @@ func (b *box) names() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]string(nil), b.entered...)
+}
+
+func (b *box) count(name string) (n int) {
+	for _, one := range b.names() {
+		if one == name {
+			n++
+		}
+	}
+	return n
 }
 
 func (b *box) has(name string) func() bool {
@@ -277,8 +287,9 @@ func fanFlow(name, key string, b *box) *flow.Flow {
 			flow.Step("use", func(_ context.Context, s *limitedFan) error {
 				b.enter(s.Name)
 				defer b.leave()
-				if s.Hold {
-					<-b.open
+				<-b.open
+				for b.count(s.Name) < s.Together {
+					time.Sleep(time.Millisecond)
 				}
 				return nil
 			}, policies.Limit{Key: key, Max: b.size}),
@@ -289,10 +300,10 @@ func fanFlow(name, key string, b *box) *flow.Flow {
 }
 
 type limitedFan struct {
-	Name   string `param:"name" default:"any"`
-	Items  int    `param:"items" default:"1"`
-	Hold   bool   `param:"hold"`
-	Joined int
+	Name     string `param:"name"`
+	Items    int    `param:"items"`
+	Together int    `param:"together"` // how many are to have been in the box before one leaves
+	Joined   int
 }
 
 // A large foreach, in a shard, takes all places there are. When another run comes, it is the next to have some: the large one has
@@ -302,15 +313,29 @@ func TestLimitIsFairToRunsBesideALargeForeach(t *testing.T) {
 	b, key := newBox(3), limitKey(t)
 	f := fanFlow("LimitFanFlow", key, b)
 	r := newRig(t, "mem:", f)
-	start := func(name, items string) *runs.Run {
-		run, err := r.client.Start(t.Context(), f, stepwell.StartOptions{Params: map[string]string{"name": name, "items": items, "hold": "true"}})
+	start := func(name, items, together string) *runs.Run {
+		run, err := r.client.Start(t.Context(), f, stepwell.StartOptions{Params: map[string]string{"name": name, "items": items, "together": together}})
 		require.NoError(t, err)
 		return run
 	}
-	large := start("large", "250")
+	large := start("large", "250", "1")
 	eventually(t, "the large foreach has all places", func() bool { return len(b.names()) == 3 })
-	small := start("small", "3")
-	r.asked(key, 2)
+	small := start("small", "3", "3")
+	eventually(t, "the small one has asked for all that it wants", func() bool {
+		tasks := map[string]bool{}
+		for _, e := range r.limitHistory(key).GetEvents() {
+			var m activities.LimitMessage
+			if in := e.GetWorkflowExecutionSignaledEventAttributes().GetInput(); in != nil {
+				require.NoError(t, converter.GetDefaultDataConverter().FromPayloads(in, &m))
+			}
+			if m.Workflow == small.WorkflowID {
+				for _, task := range m.Ask {
+					tasks[task] = true
+				}
+			}
+		}
+		return len(tasks) == 3
+	})
 	close(b.open)
 	small, large = r.wait(small), r.wait(large)
 	require.Equal(t, records.StatusCompleted, small.Status, "%+v", small.Failure)
