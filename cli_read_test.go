@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/stepwell-flows/stepwell/records"
 )
 
 // TestReadingVerbs compares what each verb prints, for people and for scripts.
@@ -228,6 +230,22 @@ func TestDumpOfDamagedContent(t *testing.T) {
 	require.Equal(t, "old", string(content))
 	// The other artifacts can still be looked at.
 	require.Contains(t, s.run(t, "show", spec).out, "(the content is gone)")
+}
+
+// TestWhyOfADamagedLedger does not take an entry that cannot be read for a lost worker.
+func TestWhyOfADamagedLedger(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	for n, content := range map[int]string{3: "{", 4: "null"} {
+		require.NoError(t, s.store.PutDoc(t.Context(), records.AttemptKey("TrainFlow", failedRun, "train", nil, n), []byte(content)))
+	}
+	got := s.run(t, "why", "TrainFlow/"+failedRun)
+	require.Equal(t, ExitOK, got.code, got.err)
+	require.Contains(t, got.out, "attempt 3 is not known: its ledger entry is damaged\n")
+	require.Contains(t, got.out, "attempt 4 failed with class Unknown: loss is NaN\n", "the run's failure tells of the last one")
+	require.Contains(t, got.out, "1 attempt was lost")
+	got = s.run(t, "show", "TrainFlow/"+failedRun+"/train")
+	require.Regexp(t, `3  not known\n\s+its ledger entry is damaged\n\s+4  failed`, got.out)
 }
 
 func TestCardIsWrittenToTheWorkingDirectory(t *testing.T) {

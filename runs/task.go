@@ -318,7 +318,10 @@ func (t *Task) Attempts(ctx context.Context) ([]Attempt, error) {
 			return nil, err
 		}
 	}
-	if f := t.Failure; len(ledger) == 0 && t.State == Failed && f != nil { // of an item in a batch, or one that the server gave up
+	// The failure tells what the ledger does not: of an item in a batch, of a task that the server gave up, of a damaged entry.
+	f := t.Failure
+	if t.State == Failed && f != nil && (len(ledger) == 0 || damagedLast(ledger, f.Attempt)) {
+		ledger = ledger[:max(len(ledger)-1, 0)]
 		outcome := records.Failed
 		if f.Class == policies.Lost {
 			outcome = records.Lost
@@ -343,6 +346,12 @@ func (t *Task) Attempts(ctx context.Context) ([]Attempt, error) {
 		}
 	}
 	return out, nil
+}
+
+// damagedLast reports whether the ledger ends with the attempt with that number, and does not tell how it went.
+func damagedLast(ledger []records.Attempt, attempt int) bool {
+	last := ledger[len(ledger)-1]
+	return last.Damaged() && last.Attempt == attempt
 }
 
 // Artifacts returns the names of the artifacts of a finished task, in order.
