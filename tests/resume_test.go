@@ -211,6 +211,9 @@ func TestResumeOfAChangedGraph(t *testing.T) {
 	lines, err = plan(flow.New("ChainFlow", chainStep("a", nil), chainStep("b2", nil), chainStep("c", nil)), stepwell.ResumeOptions{Step: "b2"})
 	require.ErrorContains(t, err, `step "b" finished`)
 	require.Empty(t, lines)
+	lines, err = plan(flow.New("ChainFlow", chainStep("a2", nil), chainStep("b", nil), chainStep("c", nil)), stepwell.ResumeOptions{Step: "a2"})
+	require.NoError(t, err, "everything is asked for again")
+	require.Equal(t, []string{"run a2", "run b", "run c"}, lines)
 
 	lines, err = plan(flow.New("ChainFlow", chainStep("b", nil), chainStep("a", nil), chainStep("c", nil)), stepwell.ResumeOptions{})
 	require.NoError(t, err)
