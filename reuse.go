@@ -141,6 +141,8 @@ func (c *Client) planSteps(ctx context.Context, p *ResumePlan, s *records.Seeker
 		switch {
 		case name == from:
 			line.Why = "asked for with --step"
+		case fan && !hasName(origin.Plan, name):
+			line.Why = "new in the flow"
 		case fan && !sameBefore(plan, origin.Plan, name, p.doc.Reused):
 			line.Why = "what goes before it in the body runs again"
 		case fan && (takesItems(plan, p.doc, name) || joined(plan, taken, name) || again && batchesWhy(plan, origin.Plan, name) != ""):
