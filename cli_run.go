@@ -139,7 +139,11 @@ a token; a resume with that --token is refused if anything changed since.`,
 			}
 			switch {
 			case spec.Task != "":
-				return inputf("%q names a task (write Flow or Flow/run, and --step %s to run again from there)", args[0], spec.Task)
+				step, _, err := flow.ParseTaskName(spec.Task)
+				if err != nil {
+					return inputf("%q: %w", args[0], err)
+				}
+				return inputf("%q names a task (write Flow or Flow/run, and --step %s to run again from there)", args[0], step)
 			case spec.Run != "" && o.Origin != "" && spec.Run != o.Origin:
 				return inputf("two origins are given, %q and --origin %q (leave one out)", spec.Run, o.Origin)
 			case spec.Run != "":

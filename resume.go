@@ -121,6 +121,15 @@ func (c *Client) PlanResume(ctx context.Context, f *flow.Flow, o ResumeOptions) 
 	return c.planResume(ctx, f, o, true)
 }
 
+// noStep says that a flow has no step of that name. Of a task's name, it is the step that can run again: all of its tasks do.
+func noStep(flowName string, plan flow.Plan, name string) error {
+	step, x, err := flow.ParseTaskName(name)
+	if _, ok := plan.Step(step); ok && err == nil && len(x) > 0 {
+		return fmt.Errorf("%q is a task (write --step %s to run all tasks of the step again)", name, step)
+	}
+	return fmt.Errorf("flow %q has no step %q (it has %s)", flowName, name, strings.Join(plan.Steps(), ", "))
+}
+
 // planResume counts tasks only if somebody asks: a run may have a million.
 func (c *Client) planResume(ctx context.Context, f *flow.Flow, o ResumeOptions, count bool) (*ResumePlan, error) {
 	if err := f.Check(); err != nil {
@@ -130,7 +139,7 @@ func (c *Client) planResume(ctx context.Context, f *flow.Flow, o ResumeOptions, 
 	var errs []error
 	if o.Step != "" {
 		if _, ok := plan.Step(o.Step); !ok {
-			errs = append(errs, fmt.Errorf("flow %q has no step %q (it has %s)", f.Name(), o.Step, strings.Join(plan.Steps(), ", ")))
+			errs = append(errs, noStep(f.Name(), plan, o.Step))
 		}
 	}
 	if len(o.Params) > 0 && o.Step == "" {
