@@ -226,6 +226,8 @@ func TestDumpOfDamagedContent(t *testing.T) {
 	spec := "TrainFlow/" + completedRun + "/report"
 	got := s.run(t, "dump", spec, "Model", "--output", path)
 	require.Equal(t, ExitUnavailable, got.code, got.err)
+	require.Contains(t, got.err, `artifact "Model" of `+spec)
+	require.Contains(t, got.err, "not found (restore it from a backup, or run the step that made it again)")
 	content, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, "old", string(content))

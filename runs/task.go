@@ -395,7 +395,7 @@ func (t *Task) Content(ctx context.Context, name string) (artifacts.Entry, []byt
 	}
 	b, err := t.run.reader.store.Content(ctx, e)
 	if err != nil {
-		return e, nil, fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
+		return e, nil, t.unreadable(name, err)
 	}
 	return e, b, nil
 }
@@ -411,15 +411,23 @@ func (t *Task) Open(ctx context.Context, name string) (artifacts.Entry, io.ReadC
 	if e.Inline != nil || e.Size == 0 {
 		b, err := store.Content(ctx, e)
 		if err != nil {
-			return e, nil, fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
+			return e, nil, t.unreadable(name, err)
 		}
 		return e, io.NopCloser(bytes.NewReader(b)), nil
 	}
 	content, err := store.OpenBlob(ctx, e.Digest)
 	if err != nil {
-		return e, nil, fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
+		return e, nil, t.unreadable(name, err)
 	}
 	return e, content, nil
+}
+
+// unreadable says which artifact's content could not be read, and what to do if it is gone: other errors say that themselves.
+func (t *Task) unreadable(name string, err error) error {
+	if errors.Is(err, artifacts.ErrNotFound) {
+		err = fmt.Errorf("%w (restore it from a backup, or run the step that made it again)", err)
+	}
+	return fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
 }
 
 // Load reads an artifact of a finished task into a T, which is the type of the state's field or one
