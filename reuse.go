@@ -18,6 +18,8 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 		return err
 	}
 	again := plan.After(from)
+	// Whoever could not read an item has told so, and did not look at the others.
+	p.doc.Verify = origin.Failure != nil && origin.Failure.Type == activities.InputErrorType || origin.Verify
 	doc := p.doc
 	doc.Reused = map[string]string{}
 	for _, name := range plan.Names() {
@@ -53,8 +55,6 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 	if at.Next == 0 && at.Inside == nil && at.Last == nil {
 		p.start = nil
 	}
-	// Whoever could not read an item has told so, and did not look at the others.
-	p.doc.Verify = origin.Failure != nil && origin.Failure.Type == activities.InputErrorType || origin.Verify
 	p.doc.Reused = reused(s, plan, doc.Reused, origin.Run.Run)
 	return c.planSteps(ctx, p, s, plan, origin, from, count)
 }
