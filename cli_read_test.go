@@ -216,6 +216,21 @@ func TestDumpSavesToAFile(t *testing.T) {
 	require.Equal(t, result{ExitOK, "\x00\x01\x02\xff", ""}, got)
 }
 
+// TestPlanWithToken shows the plan, and says whether it is still the one with the token.
+func TestPlanWithToken(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	plan := []string{"resume", "TrainFlow/" + failedRun, "--plan"}
+	want := s.run(t, plan...)
+	_, token, found := strings.Cut(strings.TrimSpace(want.out), "\ntoken ")
+	require.True(t, found, want.out)
+	require.Equal(t, want, s.run(t, append(plan, "--token", token)...))
+	got := s.run(t, append(plan, "--token", "000000000000")...)
+	require.Equal(t, ExitInput, got.code)
+	require.Equal(t, want.out, got.out)
+	require.Contains(t, got.err, `the plan has changed since token "000000000000" was made`)
+}
+
 // TestDumpOfDamagedContent leaves the file that is there alone.
 func TestDumpOfDamagedContent(t *testing.T) {
 	t.Parallel()

@@ -210,11 +210,11 @@ func (c *command) showPlan(ctx context.Context, f *flow.Flow, o ResumeOptions) e
 		return err
 	}
 	if c.set.json {
-		return c.printJSON(p)
+		return errors.Join(c.printJSON(p), p.agreed(o.Token))
 	}
 	c.printPlan(c.io.Out, p)
 	fmt.Fprintf(c.io.Out, "token %s\n", p.Token)
-	return nil
+	return p.agreed(o.Token)
 }
 
 func (c *command) printPlan(w io.Writer, p *ResumePlan) {

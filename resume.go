@@ -75,6 +75,14 @@ type ResumeStep struct {
 	Of    int `json:"of,omitempty"`
 }
 
+// agreed refuses a plan that is not the one with the token, if there is one.
+func (p *ResumePlan) agreed(token string) error {
+	if token != "" && token != p.Token {
+		return inputf("the plan has changed since token %q was made (look at the new plan with --plan; its token is %q)", token, p.Token)
+	}
+	return nil
+}
+
 // Resume starts a new run that takes over the finished steps of its origin and runs the rest. It returns
 // without waiting. The origin is not changed. The new run is of the origin's project and branch; in place of another user's own
 // branch it has this one's.
@@ -83,8 +91,8 @@ func (c *Client) Resume(ctx context.Context, f *flow.Flow, o ResumeOptions) (*ru
 	if err != nil {
 		return nil, nil, err
 	}
-	if o.Token != "" && o.Token != p.Token {
-		return nil, p, inputf("the plan has changed since token %q was made (look at the new plan with --plan; its token is %q)", o.Token, p.Token)
+	if err := p.agreed(o.Token); err != nil {
+		return nil, p, err
 	}
 	if p.unknown {
 		if err := c.mayResume(ctx, p, o.Origin != ""); err != nil {
