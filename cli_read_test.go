@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/stepwell-flows/stepwell/records"
 )
 
 // TestReadingVerbs compares what each verb prints, for people and for scripts.
@@ -142,7 +144,8 @@ func TestExitCodes(t *testing.T) {
 		{"run TrainFlow", ExitInput, "no Temporal server is configured"},
 		{"run TrainFlow --run-id a/b", ExitInput, `run id "a/b" is not allowed`},
 		{"resume", ExitInput, "resume needs a flow"},
-		{"resume " + run + "/load", ExitInput, "names a task"},
+		{"resume " + run + "/load", ExitInput, "names a task (write Flow or Flow/run, and --step load to run again from there)"},
+		{"resume " + run + "/load[3]", ExitInput, "names a task (write Flow or Flow/run, and --step load to run again from there)"},
 		{"resume " + run + " --origin other", ExitInput, "two origins"},
 		{"resume TrainFlow/norun --plan", ExitInput, "not found"},
 		{"attach TrainFlow/norun", ExitNotFound, "not found"},
@@ -213,6 +216,21 @@ func TestDumpSavesToAFile(t *testing.T) {
 	require.Equal(t, result{ExitOK, "\x00\x01\x02\xff", ""}, got)
 }
 
+// TestPlanWithToken shows the plan, and says whether it is still the one with the token.
+func TestPlanWithToken(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	plan := []string{"resume", "TrainFlow/" + failedRun, "--plan"}
+	want := s.run(t, plan...)
+	_, token, found := strings.Cut(strings.TrimSpace(want.out), "\ntoken ")
+	require.True(t, found, want.out)
+	require.Equal(t, want, s.run(t, append(plan, "--token", token)...))
+	got := s.run(t, append(plan, "--token", "000000000000")...)
+	require.Equal(t, ExitInput, got.code)
+	require.Equal(t, want.out, got.out)
+	require.Contains(t, got.err, `the plan has changed since token "000000000000" was made`)
+}
+
 // TestDumpOfDamagedContent leaves the file that is there alone.
 func TestDumpOfDamagedContent(t *testing.T) {
 	t.Parallel()
@@ -223,11 +241,29 @@ func TestDumpOfDamagedContent(t *testing.T) {
 	spec := "TrainFlow/" + completedRun + "/report"
 	got := s.run(t, "dump", spec, "Model", "--output", path)
 	require.Equal(t, ExitUnavailable, got.code, got.err)
+	require.Contains(t, got.err, `artifact "Model" of `+spec)
+	require.Contains(t, got.err, "not found (restore it from a backup, or run the step that made it again)")
 	content, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.Equal(t, "old", string(content))
 	// The other artifacts can still be looked at.
 	require.Contains(t, s.run(t, "show", spec).out, "(the content is gone)")
+}
+
+// TestWhyOfADamagedLedger does not take an entry that cannot be read for a lost worker.
+func TestWhyOfADamagedLedger(t *testing.T) {
+	t.Parallel()
+	s := newStation(t)
+	for n, content := range map[int]string{3: "{", 4: "null"} {
+		require.NoError(t, s.store.PutDoc(t.Context(), records.AttemptKey("TrainFlow", failedRun, "train", nil, n), []byte(content)))
+	}
+	got := s.run(t, "why", "TrainFlow/"+failedRun)
+	require.Equal(t, ExitOK, got.code, got.err)
+	require.Contains(t, got.out, "attempt 3 is not known: its ledger entry is damaged\n")
+	require.Contains(t, got.out, "attempt 4 failed with class Unknown: loss is NaN\n", "the run's failure tells of the last one")
+	require.Contains(t, got.out, "1 attempt was lost")
+	got = s.run(t, "show", "TrainFlow/"+failedRun+"/train")
+	require.Regexp(t, `3  not known\n\s+its ledger entry is damaged\n\s+4  failed`, got.out)
 }
 
 func TestCardIsWrittenToTheWorkingDirectory(t *testing.T) {

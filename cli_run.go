@@ -139,7 +139,11 @@ a token; a resume with that --token is refused if anything changed since.`,
 			}
 			switch {
 			case spec.Task != "":
-				return inputf("%q names a task (write Flow or Flow/run, and --step %s to run again from there)", args[0], spec.Task)
+				step, _, err := flow.ParseTaskName(spec.Task)
+				if err != nil {
+					return inputf("%q: %w", args[0], err)
+				}
+				return inputf("%q names a task (write Flow or Flow/run, and --step %s to run again from there)", args[0], step)
 			case spec.Run != "" && o.Origin != "" && spec.Run != o.Origin:
 				return inputf("two origins are given, %q and --origin %q (leave one out)", spec.Run, o.Origin)
 			case spec.Run != "":
@@ -206,11 +210,11 @@ func (c *command) showPlan(ctx context.Context, f *flow.Flow, o ResumeOptions) e
 		return err
 	}
 	if c.set.json {
-		return c.printJSON(p)
+		return errors.Join(c.printJSON(p), p.agreed(o.Token))
 	}
 	c.printPlan(c.io.Out, p)
 	fmt.Fprintf(c.io.Out, "token %s\n", p.Token)
-	return nil
+	return p.agreed(o.Token)
 }
 
 func (c *command) printPlan(w io.Writer, p *ResumePlan) {

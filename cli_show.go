@@ -159,7 +159,7 @@ func unkept(task taskDocument) bool {
 func lostAttempts(task taskDocument) int {
 	n := 0
 	for _, a := range task.Attempts {
-		if a.Outcome == records.Lost {
+		if a.Outcome == records.Lost && !a.damaged {
 			n++
 		}
 	}
@@ -299,6 +299,9 @@ func setBy(by string, doc taskDocument) string {
 // attemptLines tells one attempt: what happened, why, and what was decided.
 func attemptLines(a attemptDocument, s style) []string {
 	head := fmt.Sprintf("%d  ", a.Attempt)
+	if a.damaged {
+		return []string{head + s.warn("not known"), clean(a.Reason)}
+	}
 	switch a.Outcome {
 	case records.Completed:
 		head += s.good("completed")

@@ -276,6 +276,10 @@ func (e *explanation) attempts(t taskDocument) {
 	e.say("%s had %s:", title(named(clean(t.Task))), had)
 	for i, a := range t.Attempts {
 		text := fmt.Sprintf("  attempt %d", a.Attempt)
+		if a.damaged {
+			e.say("%s is not known: %s", text, clean(a.Reason))
+			continue
+		}
 		if !a.Started.IsZero() {
 			text += " at " + clock(a.Started)
 		}

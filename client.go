@@ -234,6 +234,9 @@ func (c *Client) execute(ctx context.Context, doc records.Run, at *records.Curso
 	if notStarted(err) {
 		_ = c.store.DeleteDoc(ctx, records.RunKey(doc.Flow, doc.Run))
 	}
+	if _, exists := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); exists {
+		return inputf("run %q of flow %q exists on the Temporal server, with another store or without its record (choose another --run-id)", doc.Run, doc.Flow)
+	}
 	if ctx.Err() != nil {
 		return fmt.Errorf("start run %s/%s on Temporal, which may have started all the same (see: attach %s/%s): %w", doc.Flow, doc.Run, doc.Flow, doc.Run, err)
 	}

@@ -139,6 +139,8 @@ type attemptDocument struct {
 	// DelaySeconds is the wait that was chosen before the next attempt; Reason says why, or why there is none.
 	DelaySeconds float64 `json:"delay_seconds,omitempty"`
 	Reason       string  `json:"reason,omitempty"`
+	// damaged says that nothing is known of the attempt but its number.
+	damaged bool
 }
 
 // pendingDocument is what Temporal says of a task that has not ended.
@@ -307,7 +309,7 @@ func documentTask(ctx context.Context, r *runs.Run, t *runs.Task) (taskDocument,
 		d := attemptDocument{
 			Attempt: a.Attempt.Attempt, Outcome: a.Outcome, Worker: a.Worker, Started: a.Started, Ended: a.Ended,
 			WaitedSeconds: a.Waited.Seconds(), Failure: a.Failure, CodeFailure: a.CountsAsCodeFailure,
-			DelaySeconds: a.Delay.Seconds(), Reason: a.Reason,
+			DelaySeconds: a.Delay.Seconds(), Reason: a.Reason, damaged: a.Damaged(),
 		}
 		if u := a.Usage; u != nil {
 			d.PeakMemory, d.CPUSeconds = u.PeakMemory, u.CPU.Seconds()

@@ -75,6 +75,14 @@ type ResumeStep struct {
 	Of    int `json:"of,omitempty"`
 }
 
+// agreed refuses a plan that is not the one with the token, if there is one.
+func (p *ResumePlan) agreed(token string) error {
+	if token != "" && token != p.Token {
+		return inputf("the plan has changed since token %q was made (look at the new plan with --plan; its token is %q)", token, p.Token)
+	}
+	return nil
+}
+
 // Resume starts a new run that takes over the finished steps of its origin and runs the rest. It returns
 // without waiting. The origin is not changed. The new run is of the origin's project and branch; in place of another user's own
 // branch it has this one's.
@@ -83,8 +91,8 @@ func (c *Client) Resume(ctx context.Context, f *flow.Flow, o ResumeOptions) (*ru
 	if err != nil {
 		return nil, nil, err
 	}
-	if o.Token != "" && o.Token != p.Token {
-		return nil, p, inputf("the plan has changed since token %q was made (look at the new plan with --plan; its token is %q)", o.Token, p.Token)
+	if err := p.agreed(o.Token); err != nil {
+		return nil, p, err
 	}
 	if p.unknown {
 		if err := c.mayResume(ctx, p, o.Origin != ""); err != nil {
@@ -121,6 +129,15 @@ func (c *Client) PlanResume(ctx context.Context, f *flow.Flow, o ResumeOptions) 
 	return c.planResume(ctx, f, o, true)
 }
 
+// noStep says that a flow has no step of that name. Of a task's name, it is the step that can run again: all of its tasks do.
+func noStep(flowName string, plan flow.Plan, name string) error {
+	step, x, err := flow.ParseTaskName(name)
+	if _, ok := plan.Step(step); ok && err == nil && len(x) > 0 {
+		return fmt.Errorf("%q is a task (write --step %s to run all tasks of the step again)", name, step)
+	}
+	return fmt.Errorf("flow %q has no step %q (it has %s)", flowName, name, strings.Join(plan.Steps(), ", "))
+}
+
 // planResume counts tasks only if somebody asks: a run may have a million.
 func (c *Client) planResume(ctx context.Context, f *flow.Flow, o ResumeOptions, count bool) (*ResumePlan, error) {
 	if err := f.Check(); err != nil {
@@ -130,7 +147,7 @@ func (c *Client) planResume(ctx context.Context, f *flow.Flow, o ResumeOptions, 
 	var errs []error
 	if o.Step != "" {
 		if _, ok := plan.Step(o.Step); !ok {
-			errs = append(errs, fmt.Errorf("flow %q has no step %q (it has %s)", f.Name(), o.Step, strings.Join(plan.Steps(), ", ")))
+			errs = append(errs, noStep(f.Name(), plan, o.Step))
 		}
 	}
 	if len(o.Params) > 0 && o.Step == "" {

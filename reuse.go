@@ -18,6 +18,8 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 		return err
 	}
 	again := plan.After(from)
+	// Whoever could not read an item has told so, and did not look at the others.
+	p.doc.Verify = origin.Failure != nil && origin.Failure.Type == activities.InputErrorType || origin.Verify
 	doc := p.doc
 	doc.Reused = map[string]string{}
 	for _, name := range plan.Names() {
@@ -53,8 +55,6 @@ func (c *Client) reuse(ctx context.Context, p *ResumePlan, plan flow.Plan, origi
 	if at.Next == 0 && at.Inside == nil && at.Last == nil {
 		p.start = nil
 	}
-	// Whoever could not read an item has told so, and did not look at the others.
-	p.doc.Verify = origin.Failure != nil && origin.Failure.Type == activities.InputErrorType || origin.Verify
 	p.doc.Reused = reused(s, plan, doc.Reused, origin.Run.Run)
 	return c.planSteps(ctx, p, s, plan, origin, from, count)
 }
@@ -141,6 +141,8 @@ func (c *Client) planSteps(ctx context.Context, p *ResumePlan, s *records.Seeker
 		switch {
 		case name == from:
 			line.Why = "asked for with --step"
+		case fan && !hasName(origin.Plan, name):
+			line.Why = "new in the flow"
 		case fan && !sameBefore(plan, origin.Plan, name, p.doc.Reused):
 			line.Why = "what goes before it in the body runs again"
 		case fan && (takesItems(plan, p.doc, name) || joined(plan, taken, name) || again && batchesWhy(plan, origin.Plan, name) != ""):
@@ -229,8 +231,13 @@ func why(origin *runs.Run, st records.Stopped) string {
 	return st.Why
 }
 
-// checkGone refuses to drop the work of a finished step in silence because it was renamed or removed.
+// checkGone refuses to drop the work of a finished step in silence because it was renamed or removed. Who asks for everything again
+// has said so.
 func (c *Client) checkGone(ctx context.Context, plan flow.Plan, origin *runs.Run, from string) error {
+	after := plan.After(from)
+	if !slices.ContainsFunc(plan.Names(), func(name string) bool { return !slices.Contains(after, name) }) {
+		return nil
+	}
 	var errs []error
 	again := origin.Plan.After(from)
 	for _, name := range origin.Plan.Steps() {

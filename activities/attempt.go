@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -255,12 +256,16 @@ func badInput(err error) error {
 // InputErrorType is the type of the failure of a task whose input is damaged.
 const InputErrorType = "InputError"
 
-// InputError says that what a task starts from is damaged or gone.
+// InputError says that what a task starts from is damaged, gone, or of types that the flow's state has no more.
 type InputError struct{ err error }
 
-// Error tells what is damaged.
+// Error tells what is damaged, in one line, and what to do.
 func (e *InputError) Error() string {
-	return fmt.Sprintf("load the task's input: %v (resume the run to compute it again)", e.err)
+	text := "load the task's input: " + strings.ReplaceAll(e.err.Error(), "\n", "; ")
+	if errors.Is(e.err, artifacts.ErrType) && !errors.Is(e.err, artifacts.ErrCorrupt) && !errors.Is(e.err, artifacts.ErrNotFound) {
+		return text + " (or resume with --step, from the step that set it)" // else a resume takes over the same content
+	}
+	return text + " (resume the run to compute it again)"
 }
 
 // Unwrap is the error of reading.

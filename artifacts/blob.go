@@ -168,15 +168,19 @@ func (s *Store) quarantine(ctx context.Context, d Digest, before Info, reason er
 }
 
 // VerifyBlob returns nil if the blob is there and, up to 8 MiB of content, undamaged. Of a larger one it checks the presence only.
-// Size is the size of the content, from its Entry.
+// Size is the size of the content, from its Entry, or negative if it is not known: then the content is always read.
 func (s *Store) VerifyBlob(ctx context.Context, d Digest, size int64) error {
 	if size > maxVerifyBytes {
 		_, err := s.stat(ctx, d)
 		return s.fail("verify blob", err)
 	}
 	// Not by the cache: the question is whether the store has it.
-	content, err := s.getBlob(ctx, d, max(size, maxVerifyBytes))
-	if err == nil && int64(len(content)) != size {
+	limit := int64(maxVerifyBytes)
+	if size < 0 {
+		limit = maxDecodedBytes
+	}
+	content, err := s.getBlob(ctx, d, limit)
+	if err == nil && size >= 0 && int64(len(content)) != size {
 		err = fmt.Errorf("blob %s has %d bytes, its entry says %d", d, len(content), size)
 	}
 	return s.fail("verify blob", err)

@@ -77,7 +77,7 @@ func (c *codec) decodeEntry(e Entry, content []byte, v reflect.Value) (err error
 	case e.Codec == cborCodec:
 		d := newDecoder(content)
 		if err := c.plan.decode(d, v); err != nil {
-			return fmt.Errorf("stored as %s: %w", e.Type, err)
+			return fmt.Errorf("stored as %s: %w (give the field its old type, or another name)", e.Type, err)
 		}
 		return d.end()
 	case c.raw != nil && e.Codec == c.raw.name:

@@ -18,6 +18,8 @@ var (
 	ErrUnusable = driver.ErrUnusable
 	// ErrCorrupt says that the store returned content that does not have its digest. The error is a *CorruptError.
 	ErrCorrupt = errors.New("corrupt")
+	// ErrType says that content is well but of a type that the field does not take: the program has changed since it was stored.
+	ErrType = errors.New("another type")
 	// ErrTooLarge says that a plain field is larger than MaxFieldBytes. The error is a *TooLargeError.
 	ErrTooLarge = errors.New("too large")
 )
@@ -49,6 +51,15 @@ func (e *CorruptError) Error() string {
 
 // Is makes every CorruptError an ErrCorrupt.
 func (*CorruptError) Is(target error) bool { return target == ErrCorrupt }
+
+// typeError is an error of decoding good content. It is ErrType for errors.Is.
+type typeError struct{ error }
+
+// Is makes every typeError an ErrType.
+func (typeError) Is(target error) bool { return target == ErrType }
+
+// Unwrap is the error of decoding.
+func (e typeError) Unwrap() error { return e.error }
 
 // TooLargeError says which artifact is too large for a plain field. It is ErrTooLarge for errors.Is.
 type TooLargeError struct {

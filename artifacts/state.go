@@ -67,8 +67,8 @@ func (s *Schema) load(store *Store, entries map[string]Entry, state any, content
 		}
 		to := v.FieldByIndex(f.index)
 		if f.kind == fileField && e.Codec != fileCodec {
-			errs[i] = fmt.Errorf("load artifact %q (%s): stored as %s with codec %q, which is not a file (give the field its old type, or another name)",
-				f.Name, f.Type, e.Type, e.Codec)
+			errs[i] = typeError{fmt.Errorf("load artifact %q (%s): stored as %s with codec %q, which is not a file (give the field its old type, or another name)",
+				f.Name, f.Type, e.Type, e.Codec)}
 			continue
 		}
 		if f.Lazy() {
@@ -94,7 +94,9 @@ func (s *Schema) load(store *Store, entries map[string]Entry, state any, content
 // fill decodes the content of the field's entry into the field, unless reading it has failed.
 func (f *Field) fill(e Entry, to reflect.Value, content []byte, err error) error {
 	if err == nil {
-		err = f.codec.decodeEntry(e, content, to)
+		if err = f.codec.decodeEntry(e, content, to); err != nil {
+			err = typeError{err}
+		}
 	}
 	if err != nil {
 		return fmt.Errorf("load artifact %q (%s): %w", f.Name, f.Type, err)

@@ -48,6 +48,8 @@ const (
 	chunkBytes  = 256 << 10
 	// chunkWrites is how many chunks are written at the same time.
 	chunkWrites = 4
+	// chunkReads is how many are looked at at the same time.
+	chunkReads = 16
 	// MaxItems is how many items a foreach may have.
 	MaxItems = 10_000_000
 
@@ -197,6 +199,31 @@ func OpenItems(ctx context.Context, store *artifacts.Store, l List) (*Items, err
 	return it, nil
 }
 
+// CheckItems looks whether the store has a list, whole, or fails with [artifacts.ErrNotFound] or [artifacts.ErrCorrupt]. Where the
+// items are is one blob; the items, one for a thousand of them, are only looked at if all is set.
+func CheckItems(ctx context.Context, store *artifacts.Store, l List, all bool) error {
+	if l.Len == 0 {
+		return nil
+	}
+	if err := store.VerifyBlob(ctx, l.Digest, -1); err != nil {
+		return fmt.Errorf("list of items: %w", err)
+	}
+	it, err := OpenItems(ctx, store, l)
+	if err != nil || !all {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(chunkReads)
+	for n := range it.head.Chunks {
+		c, err := it.line(n)
+		if err != nil {
+			return errors.Join(err, group.Wait())
+		}
+		group.Go(func() error { return store.VerifyBlob(ctx, c.digest, -1) })
+	}
+	return group.Wait()
+}
+
 func (it *Items) parse(b []byte) error {
 	head, body, _ := bytes.Cut(b, []byte("\n"))
 	err := json.Unmarshal(head, &it.head)
@@ -248,17 +275,23 @@ func (it *Items) content(ctx context.Context, i int) (artifacts.Entry, []byte, e
 
 // find returns the chunk of an item: the last one that does not begin after it.
 func (it *Items) find(i int) (listChunk, error) {
-	line := func(n int) []byte { return it.body[n*lineBytes:][:lineBytes] }
-	first := func(n int) int {
-		k, err := strconv.Atoi(string(line(n)[:firstBytes]))
-		if err != nil {
-			return -1
-		}
-		return k
+	n := sort.Search(it.head.Chunks, func(n int) bool { return it.first(n) > i }) - 1
+	return it.line(max(n, 0))
+}
+
+// first is the number of the first item of chunk n.
+func (it *Items) first(n int) int {
+	k, err := strconv.Atoi(string(it.body[n*lineBytes:][:firstBytes]))
+	if err != nil {
+		return -1
 	}
-	n := max(sort.Search(it.head.Chunks, func(n int) bool { return first(n) > i })-1, 0)
-	d, err := artifacts.ParseDigest(string(line(n)[firstBytes+1 : lineBytes-1]))
-	return listChunk{first(n), d}, err
+	return k
+}
+
+// line returns chunk n.
+func (it *Items) line(n int) (listChunk, error) {
+	d, err := artifacts.ParseDigest(string(it.body[n*lineBytes:][firstBytes+1 : lineBytes-1]))
+	return listChunk{it.first(n), d}, err
 }
 
 var errNoItem = fmt.Errorf("its chunk does not have it: %w", artifacts.ErrCorrupt)

@@ -29,8 +29,8 @@ func Exclude(names ...string) MergeOption { return MergeOption{false, slices.Clo
 //
 // Artifacts on which inputs do not agree are conflicts. Merge then sets nothing and returns one error that lists all of them: set
 // them in s before Merge, or leave them out with [Exclude]. In the join of a foreach, a field that the item is bound to is one of
-// them as soon as there are two items. It is an error as well to give [Include] or [Exclude] a name that no artifact has, or to
-// give both. These errors end the task without another attempt.
+// them as soon as there are two items. It is an error as well to give [Include] or [Exclude] a name that no artifact has, told
+// together with the conflicts, or to give both. These errors end the task without another attempt.
 //
 // Merge compares digests and loads only what it takes over. It goes through any number of inputs in memory that does not grow
 // with their number.
@@ -88,11 +88,9 @@ func (r *inputs) merge(state any, options []MergeOption) error {
 	if take, err = settle(take, state); err != nil {
 		return err
 	}
-	if err := r.conflicts(take, including); err != nil {
-		return err
-	}
-	if err := r.unknown(names); err != nil {
-		return err
+	// A name with a mistake in it is often why there is a conflict, so one does not hide the other.
+	if wrong := slices.Concat(r.conflicts(take, including), r.unknown(names)); len(wrong) > 0 {
+		return refuse("%s", strings.Join(wrong, "; "))
 	}
 	return r.take(take, state)
 }
@@ -166,7 +164,8 @@ func settle(all []*merging, state any) ([]*merging, error) {
 	return left, errors.Join(errs...)
 }
 
-func (r *inputs) conflicts(all []*merging, including bool) error {
+// conflicts says on what inputs do not agree, if there is anything.
+func (r *inputs) conflicts(all []*merging, including bool) []string {
 	var told []string
 	for _, m := range all {
 		if m.other >= 0 {
@@ -180,10 +179,11 @@ func (r *inputs) conflicts(all []*merging, including bool) error {
 	if including {
 		out = "take them out of flow.Include"
 	}
-	return refuse("inputs do not agree on %s (set them in the join before Merge, or %s)", strings.Join(told, ", "), out)
+	return []string{fmt.Sprintf("inputs do not agree on %s (set them in the join before Merge, or %s)", strings.Join(told, ", "), out)}
 }
 
-func (r *inputs) unknown(names []string) error {
+// unknown says which of the names no artifact has, if there are any.
+func (r *inputs) unknown(names []string) []string {
 	var unknown, known []string
 	for _, name := range names {
 		if _, ok := r.src.Schema.Field(name); !ok && !slices.Contains(unknown, name) {
@@ -198,7 +198,7 @@ func (r *inputs) unknown(names []string) error {
 			known = append(known, f.Name)
 		}
 	}
-	return refuse("no artifact has the name %s (there are %s)", quoted(unknown), quoted(known))
+	return []string{fmt.Sprintf("no artifact has the name %s (there are %s)", quoted(unknown), quoted(known))}
 }
 
 // take sets the artifacts in the state, all or none.

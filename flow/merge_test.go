@@ -72,7 +72,11 @@ func TestMerge(t *testing.T) {
 		{name: "an unknown name left out", options: []flow.MergeOption{flow.Exclude("hidden")}, inputs: []*joined{a("x")},
 			err: `merge: no artifact has the name "hidden" (there are "A", "B", "sea", "List", "Model", "Report")`},
 		{name: "conflicts come first", options: []flow.MergeOption{flow.Include("A", "C")}, inputs: []*joined{a("x"), a("y")},
-			err: `merge: inputs do not agree on "A" (input 0 and input 1) (set them in the join before Merge, or take them out of flow.Include)`},
+			err: `merge: inputs do not agree on "A" (input 0 and input 1) (set them in the join before Merge, or take them out of flow.Include); ` +
+				`no artifact has the name "C" (there are "A", "B", "sea", "List", "Model", "Report")`},
+		{name: "a misspelt name does not hide behind its conflict", options: []flow.MergeOption{flow.Exclude("a")}, inputs: []*joined{a("x"), a("y")},
+			err: `merge: inputs do not agree on "A" (input 0 and input 1) (set them in the join before Merge, or give them to flow.Exclude); ` +
+				`no artifact has the name "a" (there are "A", "B", "sea", "List", "Model", "Report")`},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

@@ -146,6 +146,14 @@ type Attempt struct {
 	Usage *Usage `json:"usage,omitempty"`
 }
 
+// damagedEntry is the reason of an attempt whose entry cannot be read.
+const damagedEntry = "its ledger entry is damaged"
+
+// Damaged reports whether the attempt's entry could not be read: it is taken for lost, but what ended it is not known.
+func (a Attempt) Damaged() bool {
+	return a.Outcome == Lost && a.Failure == nil && a.Reason == damagedEntry
+}
+
 // Status is the state of a run.
 type Status string
 
@@ -365,20 +373,17 @@ func AttemptsFrom(ctx context.Context, s *artifacts.Store, flowName, run, step s
 		if err != nil {
 			return nil, err
 		}
-		if n, ok := attemptNumber(info.Key); ok && n < first {
+		n, numbered := attemptNumber(info.Key)
+		if !numbered || n < first {
 			continue
 		}
 		var a Attempt
 		err := load(ctx, s, info.Key, &a)
-		if errors.Is(err, artifacts.ErrCorrupt) { // a damaged ledger must not keep a task from going on
-			n, numbered := attemptNumber(info.Key)
-			if !numbered {
-				continue
-			}
-			a, err = Attempt{Attempt: n, Outcome: Lost, Reason: "its ledger entry is damaged"}, nil
-		}
-		if err != nil {
+		if err != nil && !errors.Is(err, artifacts.ErrCorrupt) {
 			return nil, err
+		}
+		if err != nil || a.Attempt != n { // a damaged ledger must not keep a task from going on
+			a = Attempt{Attempt: n, Outcome: Lost, Reason: damagedEntry}
 		}
 		all = append(all, a)
 	}

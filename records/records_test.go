@@ -447,13 +447,17 @@ func TestDamagedLedger(t *testing.T) {
 	ctx, s := t.Context(), newStore()
 	require.NoError(t, records.PutAttempt(ctx, s, "F", "r", "s", nil, records.Attempt{Attempt: 1, Outcome: records.Failed, CountsAsCodeFailure: true}))
 	require.NoError(t, s.PutDoc(ctx, records.AttemptKey("F", "r", "s", nil, 2), nil))
+	require.NoError(t, s.PutDoc(ctx, records.AttemptKey("F", "r", "s", nil, 3), []byte("null")))
 	require.NoError(t, s.PutDoc(ctx, records.AttemptsPrefix("F", "r", "s", nil)+"junk", []byte("{")))
 	all, err := records.Attempts(ctx, s, "F", "r", "s", nil)
 	require.NoError(t, err)
 	require.Equal(t, []records.Attempt{
 		{Attempt: 1, Outcome: records.Failed, CountsAsCodeFailure: true},
 		{Attempt: 2, Outcome: records.Lost, Reason: "its ledger entry is damaged"},
+		{Attempt: 3, Outcome: records.Lost, Reason: "its ledger entry is damaged"},
 	}, all)
+	require.False(t, all[0].Damaged())
+	require.True(t, all[1].Damaged())
 }
 
 // A folder that was copied or renamed is not the run that its name says.

@@ -23,7 +23,15 @@ type Seeker struct {
 	Taken   []Taken
 	Stopped []Stopped
 
-	docs map[string]Run
+	lists []list // of the foreach shapes at which the last Seek stopped
+	docs  map[string]Run
+}
+
+// list is the list of items of a foreach, and the task that wrote it.
+type list struct {
+	foreach string
+	by      Ref
+	items   flow.List
 }
 
 // Taken is a finished task.
@@ -112,7 +120,7 @@ func (s *Seeker) doc(ctx context.Context, id string) (Run, error) {
 // there is none. The items of a foreach that is not finished are not looked at: its cursor says that somebody has to.
 func (s *Seeker) Seek(ctx context.Context, n flow.PlanNode, x flow.Index, at *Cursor) (done bool, _ error) {
 	for {
-		s.Taken, s.Stopped = nil, nil
+		s.Taken, s.Stopped, s.lists = nil, nil, nil
 		c := *at
 		done, err := s.seek(ctx, n, x, &c)
 		var damaged *damagedError
@@ -197,6 +205,9 @@ func (s *Seeker) seek(ctx context.Context, n flow.PlanNode, x flow.Index, at *Cu
 	case flow.KindForeach:
 		done, err := s.task(ctx, *n.Join, x, at, nil)
 		at.Look = err == nil && !done
+		if d := at.Ahead[n.Name]; at.Look && at.Last != nil && d.Items != nil {
+			s.lists = append(s.lists, list{n.Name, *at.Last, *d.Items})
+		}
 		return done, err
 	default:
 		return false, nil

@@ -60,7 +60,31 @@ func (s *Seeker) rotten(ctx context.Context, at *Cursor) (task, why string, _ er
 		first := s.Taken[0].Record
 		return flow.TaskName(first.Step, first.Index), why, nil
 	}
+	for _, l := range s.lists {
+		name := flow.TaskName(l.by.Step, l.by.Index)
+		if _, ok := taken[name]; !ok {
+			continue
+		}
+		why, err := gone(flow.CheckItems(ctx, s.Store, l.items, s.Run.Verify))
+		if err != nil {
+			return "", "", err
+		}
+		if why != "" {
+			return name, fmt.Sprintf("the list of items of foreach %q is %s", l.foreach, why), nil
+		}
+	}
 	return "", "", nil
+}
+
+// gone says in a word what an error says of content, and returns other errors.
+func gone(err error) (why string, _ error) {
+	switch {
+	case errors.Is(err, artifacts.ErrNotFound):
+		return "gone", nil
+	case errors.Is(err, artifacts.ErrCorrupt):
+		return "damaged", nil
+	}
+	return "", err
 }
 
 // frontier are the records that what is under way starts from.
@@ -89,18 +113,14 @@ func Damaged(ctx context.Context, store *artifacts.Store, entries map[string]art
 		case artifacts.Sum(e.Inline) != e.Digest:
 			err = artifacts.ErrCorrupt
 		}
-		switch {
-		case errors.Is(err, artifacts.ErrNotFound):
-			why = fmt.Sprintf("the content of artifact %q is gone", name)
-		case errors.Is(err, artifacts.ErrCorrupt):
-			why = fmt.Sprintf("the content of artifact %q is damaged", name)
-		case err != nil:
+		if why, err = gone(err); err != nil {
 			return "", "", err
-		default:
+		}
+		if why == "" {
 			continue
 		}
 		_, task, _ = strings.Cut(e.By, "/") // By is "run/step[index]"
-		return task, why, nil
+		return task, fmt.Sprintf("the content of artifact %q is %s", name, why), nil
 	}
 	return "", "", nil
 }

@@ -318,7 +318,10 @@ func (t *Task) Attempts(ctx context.Context) ([]Attempt, error) {
 			return nil, err
 		}
 	}
-	if f := t.Failure; len(ledger) == 0 && t.State == Failed && f != nil { // of an item in a batch, or one that the server gave up
+	// The failure tells what the ledger does not: of an item in a batch, of a task that the server gave up, of a damaged entry.
+	f := t.Failure
+	if t.State == Failed && f != nil && (len(ledger) == 0 || damagedLast(ledger, f.Attempt)) {
+		ledger = ledger[:max(len(ledger)-1, 0)]
 		outcome := records.Failed
 		if f.Class == policies.Lost {
 			outcome = records.Lost
@@ -343,6 +346,12 @@ func (t *Task) Attempts(ctx context.Context) ([]Attempt, error) {
 		}
 	}
 	return out, nil
+}
+
+// damagedLast reports whether the ledger ends with the attempt with that number, and does not tell how it went.
+func damagedLast(ledger []records.Attempt, attempt int) bool {
+	last := ledger[len(ledger)-1]
+	return last.Damaged() && last.Attempt == attempt
 }
 
 // Artifacts returns the names of the artifacts of a finished task, in order.
@@ -386,7 +395,7 @@ func (t *Task) Content(ctx context.Context, name string) (artifacts.Entry, []byt
 	}
 	b, err := t.run.reader.store.Content(ctx, e)
 	if err != nil {
-		return e, nil, fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
+		return e, nil, t.unreadable(name, err)
 	}
 	return e, b, nil
 }
@@ -402,15 +411,23 @@ func (t *Task) Open(ctx context.Context, name string) (artifacts.Entry, io.ReadC
 	if e.Inline != nil || e.Size == 0 {
 		b, err := store.Content(ctx, e)
 		if err != nil {
-			return e, nil, fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
+			return e, nil, t.unreadable(name, err)
 		}
 		return e, io.NopCloser(bytes.NewReader(b)), nil
 	}
 	content, err := store.OpenBlob(ctx, e.Digest)
 	if err != nil {
-		return e, nil, fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
+		return e, nil, t.unreadable(name, err)
 	}
 	return e, content, nil
+}
+
+// unreadable says which artifact's content could not be read, and what to do if it is gone: other errors say that themselves.
+func (t *Task) unreadable(name string, err error) error {
+	if errors.Is(err, artifacts.ErrNotFound) {
+		err = fmt.Errorf("%w (restore it from a backup, or run the step that made it again)", err)
+	}
+	return fmt.Errorf("artifact %q of %s: %w", name, t.Pathspec(), err)
 }
 
 // Load reads an artifact of a finished task into a T, which is the type of the state's field or one

@@ -14,6 +14,7 @@ import (
 	"github.com/stepwell-flows/stepwell/devserver"
 	"github.com/stepwell-flows/stepwell/examples"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/runs"
 	"github.com/stepwell-flows/stepwell/tests/testserver"
 )
 
@@ -167,4 +168,18 @@ func TestNobodyPolls(t *testing.T) {
 	code, _, stderr = call(t, "worker", t.TempDir(), nil)
 	require.Equal(t, stepwell.ExitInput, code)
 	require.Contains(t, stderr, "TEMPORAL_ADDRESS")
+}
+
+// A run of another store has the workflow's id on the same server.
+func TestRunIDOfAnotherStore(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, t.TempDir(), chainFlow())
+	run, err := r.client.Start(t.Context(), chainFlow(), stepwell.StartOptions{})
+	require.NoError(t, err)
+	other := newRig(t, t.TempDir(), chainFlow())
+	_, err = other.client.Start(t.Context(), chainFlow(), stepwell.StartOptions{RunID: run.Run.Run})
+	require.ErrorIs(t, err, stepwell.ErrInput)
+	require.EqualError(t, err, `run "`+run.Run.Run+`" of flow "ChainFlow" exists on the Temporal server, with another store or without its record (choose another --run-id)`)
+	_, err = other.client.Runs().Run(t.Context(), "ChainFlow", run.Run.Run)
+	require.ErrorIs(t, err, runs.ErrNotFound, "nothing is left of it")
 }

@@ -160,6 +160,7 @@ func TestResumeRefuses(t *testing.T) {
 		"params without a step":   {stepwell.ResumeOptions{Params: map[string]string{"factor": "2"}}, []string{"--step"}},
 		"unknown param":           {stepwell.ResumeOptions{Step: "a", Params: map[string]string{"nosuch": "2"}}, []string{`no parameter "nosuch"`}},
 		"ill-typed param":         {stepwell.ResumeOptions{Step: "a", Params: map[string]string{"factor": "two"}}, []string{`"two"`}},
+		"a task for a step":       {stepwell.ResumeOptions{Step: "b[3]"}, []string{`"b[3]" is a task (write --step b to run all tasks`}},
 		"everything at once":      {stepwell.ResumeOptions{Step: "x", Origin: "a/b", RunID: "c/d", Tags: []string{""}}, []string{`"x"`, `"a/b"`, `"c/d"`, "tag"}},
 		"a plan that has changed": {stepwell.ResumeOptions{Token: "000000000000"}, []string{"changed since token"}},
 	} {
@@ -211,6 +212,9 @@ func TestResumeOfAChangedGraph(t *testing.T) {
 	lines, err = plan(flow.New("ChainFlow", chainStep("a", nil), chainStep("b2", nil), chainStep("c", nil)), stepwell.ResumeOptions{Step: "b2"})
 	require.ErrorContains(t, err, `step "b" finished`)
 	require.Empty(t, lines)
+	lines, err = plan(flow.New("ChainFlow", chainStep("a2", nil), chainStep("b", nil), chainStep("c", nil)), stepwell.ResumeOptions{Step: "a2"})
+	require.NoError(t, err, "everything is asked for again")
+	require.Equal(t, []string{"run a2", "run b", "run c"}, lines)
 
 	lines, err = plan(flow.New("ChainFlow", chainStep("b", nil), chainStep("a", nil), chainStep("c", nil)), stepwell.ResumeOptions{})
 	require.NoError(t, err)
