@@ -45,6 +45,7 @@ type batch struct {
 	flow  *flow.Flow
 	in    BatchInput
 	run   records.Run
+	shape flow.PlanNode // the foreach
 	body  flow.PlanNode
 	items *flow.Items
 	beat  heartbeat
@@ -98,8 +99,10 @@ func (e *laterError) Error() string { return fmt.Sprintf("items are tried again 
 // fail returns the error for Temporal. What is no item's failure is the store's, the data's or the worker's.
 func (b *batch) fail(ctx context.Context, err error) error {
 	f := policies.Classify(err)
-	f.Flow, f.Run, f.Step, f.Task, f.Attempt = b.in.Flow, b.in.Run, b.in.Foreach, b.name(), b.number
-	f.Worker, f.Time = b.options.Worker, b.options.Now()
+	if f.Task == "" { // it is of no item
+		f.Flow, f.Run, f.Step, f.Task, f.Attempt = b.in.Flow, b.in.Run, b.in.Foreach, b.name(), b.number
+		f.Worker, f.Time = b.options.Worker, b.options.Now()
+	}
 	later, waits := errors.AsType[*laterError](err)
 	switch cause := context.Cause(ctx); {
 	case waits:
@@ -142,7 +145,7 @@ func (b *batch) try(ctx context.Context) (records.Batch, error) {
 	if !ok || len(n.Nodes) == 0 {
 		return records.Batch{}, policies.WithClass(fmt.Errorf("foreach %q is not in the plan of run %q", b.in.Foreach, b.in.Run), policies.Permanent)
 	}
-	b.body = n.Nodes[0]
+	b.shape, b.body = n, n.Nodes[0]
 	b.log = newAttemptLog(ctx, &attempt{Activities: b.Activities, number: b.number, in: StepInput{
 		Flow: b.in.Flow, Run: b.in.Run, Step: b.in.Foreach, Index: records.Within(b.in.Index, b.in.First),
 	}})

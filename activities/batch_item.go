@@ -53,6 +53,9 @@ func (b *batch) item(ctx context.Context, i int) error {
 		b.end(end)
 		return nil
 	}
+	if b.shape.Fan.Tolerate != (flow.Tolerance{}) && failure.f.Type == InputErrorType {
+		return failure.f // nothing tolerates that, and the item itself did not fail
+	}
 	end.Failure, end.Attempt = failure.f, failure.f.Attempt
 	if failure.d.Retry {
 		end.Outcome, end.Due = "", b.options.Now().Add(failure.d.Delay)

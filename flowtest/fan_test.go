@@ -132,21 +132,7 @@ func TestItemWhoseContentIsGone(t *testing.T) {
 			require.NoError(t, err)
 			e, err := task.Artifact("Text")
 			require.NoError(t, err)
-			gone := ""
-			for info, err := range origin.Store().List(t.Context(), "blobs/") {
-				require.NoError(t, err)
-				if strings.Contains(info.Key, strings.TrimPrefix(e.Digest.String(), "sha256:")) {
-					gone = info.Key
-				}
-			}
-			require.NotEmpty(t, gone)
-			require.NoError(t, origin.Store().DeleteDoc(t.Context(), gone))
-			fresh, err := artifacts.Open(t.Context(), "mem:", artifacts.Options{})
-			require.NoError(t, err)
-			copyStore(t, origin.Store(), fresh) // this process still has the content in its cache
-			origin, err = runs.New(fresh, nil).Run(t.Context(), origin.Flow, origin.Run.Run)
-			require.NoError(t, err)
-
+			origin = without(t, origin, e.Digest)
 			broken.Store(false)
 			missed := flowtest.Resume(t, f, origin, o)
 			require.Equal(t, records.StatusFailed, missed.Status)
@@ -163,6 +149,74 @@ func TestItemWhoseContentIsGone(t *testing.T) {
 			require.Equal(t, map[string]int{"write[7]": 1, "join": 1}, c.take())
 		})
 	}
+}
+
+// Content that is gone fails no item that may fail: the run ends, and the resume after it makes the content again. Else items that were
+// all right would be left out in silence.
+func TestGoneContentIsNotTolerated(t *testing.T) {
+	t.Parallel()
+	for name, way := range ways {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pages := func(*texts) (all []string) { // too long for one blob
+				for i := range 10 {
+					all = append(all, strings.Repeat(strconv.Itoa(i), 60_000))
+				}
+				return all
+			}
+			page := func(fan flow.Fan, failure error) *flow.Flow {
+				return flow.New("PagesFlow",
+					flow.Step("start", func(context.Context, *texts) error { return nil }),
+					flow.Foreach("pages", pages, func(s *texts, page string) { s.Text = page },
+						flow.Step("read", func(context.Context, *texts) error { return failure }),
+					).With(fan).Join("join", fine))
+			}
+			fan := way.fan
+			f := page(fan, flow.Fail("not yet"))
+			fan.Tolerate = flow.Percent(100)
+			tolerant := page(fan, nil)
+			o := flowtest.Options{Limits: &way.limits}
+			origin := flowtest.Run(t, f, o)
+			require.Equal(t, records.StatusFailed, origin.Status)
+
+			start, err := origin.Task(t.Context(), "start")
+			require.NoError(t, err)
+			list, err := origin.Store().GetBlob(t.Context(), start.Record.Ahead["pages"].Items.Digest)
+			require.NoError(t, err)
+			items, err := artifacts.ParseDigest(strings.Fields(strings.Split(string(list), "\n")[1])[1])
+			require.NoError(t, err)
+			missed := flowtest.Resume(t, tolerant, without(t, origin, items), o)
+			require.Equal(t, records.StatusFailed, missed.Status)
+			require.Equal(t, "InputError", missed.Failure.Type, "%+v", missed.Failure)
+			require.Regexp(t, `^read\[\d\]$`, missed.Failure.Task)
+
+			run := flowtest.Resume(t, tolerant, missed, o)
+			require.Equal(t, records.StatusCompleted, run.Status, "%+v", run.Failure)
+			step, err := run.Step(t.Context(), "read")
+			require.NoError(t, err)
+			require.Equal(t, 10, step.Completed)
+		})
+	}
+}
+
+// without is a run in a store that has lost some content.
+func without(t *testing.T, run *runs.Run, content artifacts.Digest) *runs.Run {
+	t.Helper()
+	gone := ""
+	for info, err := range run.Store().List(t.Context(), "blobs/") {
+		require.NoError(t, err)
+		if strings.Contains(info.Key, strings.TrimPrefix(content.String(), "sha256:")) {
+			gone = info.Key
+		}
+	}
+	require.NotEmpty(t, gone)
+	require.NoError(t, run.Store().DeleteDoc(t.Context(), gone))
+	fresh, err := artifacts.Open(t.Context(), "mem:", artifacts.Options{})
+	require.NoError(t, err)
+	copyStore(t, run.Store(), fresh) // this process still has the content in its cache
+	run, err = runs.New(fresh, nil).Run(t.Context(), run.Flow, run.Run.Run)
+	require.NoError(t, err)
+	return run
 }
 
 func copyStore(t *testing.T, from, to *artifacts.Store) {

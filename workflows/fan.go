@@ -143,11 +143,24 @@ func (r *run) direct(ctx workflow.Context, s *scope, f *fan, first, count int, a
 	}
 	return r.parts(ctx, s, at.Parts, width, tolerate, func(ctx workflow.Context, i int) error {
 		f.starts(ctx, i, count)
-		err := r.node(ctx, s, &f.n.Nodes[0], records.Within(f.x, first+i), at.Parts[i])
+		err := r.tolerable(ctx, f, r.node(ctx, s, &f.n.Nodes[0], records.Within(f.x, first+i), at.Parts[i]))
 		p.item(err)
 		r.tell(ctx, p)
 		return err
 	})
+}
+
+// tolerable makes the failure of an item whose input is damaged one that is not tolerated. The item itself did not fail, and once its
+// foreach has ended no resume would look at it.
+func (r *run) tolerable(ctx workflow.Context, f *fan, err error) error {
+	var failure *policies.Failure
+	if f.n.Fan.Tolerate == (flow.Tolerance{}) || !errors.As(err, &failure) || failure.Type != activities.InputErrorType {
+		return err
+	}
+	if workflow.GetVersion(ctx, "damaged input is not tolerated", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return err
+	}
+	return &fatalError{failure}
 }
 
 // within is how many items of so many may run at the same time.
