@@ -286,19 +286,26 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 	if err != nil {
 		return out, false, err
 	}
-	for _, n := range slices.Sorted(maps.Keys(parts)) {
-		if part := parts[n]; n >= b.number || part.Execution != "" && part.Execution != b.part.Execution {
-			// It is from before the workflow was reset. An attempt of now may write over it, so this one keeps what it has.
-			delete(parts, n)
-			took, err := b.take(ctx, "", part.Items)
-			if err != nil {
-				return out, false, err
+	own := map[int]records.Shard{}
+	for p, part := range parts {
+		if p.Attempt < b.number && (part.Execution == "" || part.Execution == b.part.Execution) {
+			before, known := own[p.Attempt]
+			if own[p.Attempt] = part; !known {
+				continue
 			}
+			part = before // of an earlier version, which did not tell
+		}
+		// It is from before the workflow was reset.
+		took, err := b.take(ctx, "", part.Items)
+		if err != nil {
+			return out, false, err
+		}
+		if p.Execution == b.apart() { // an attempt of now may write over it, so this one keeps what it has
 			b.part.Items = append(b.part.Items, took...)
 		}
 	}
 	for n := 1; n < b.number; n++ {
-		part, wrote := parts[n]
+		part, wrote := own[n]
 		b.careful = b.careful || !wrote || !part.Final
 		if !wrote { // it did not begin: the store was away, it came to another program, or it was the first and its worker was lost
 			continue
@@ -396,8 +403,8 @@ func (b *batch) takeOver(ctx context.Context, run string) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range slices.Sorted(maps.Keys(parts)) {
-		if _, err := b.take(ctx, run, parts[n].Items); err != nil {
+	for _, part := range parts {
+		if _, err := b.take(ctx, run, part.Items); err != nil {
 			return err
 		}
 	}
@@ -435,7 +442,15 @@ func (b *batch) save(ctx context.Context, final bool, begun ...records.Item) err
 		d.Items = append(d.Items, b.tries[i])
 	}
 	d.Items = append(d.Items, begun...)
-	return records.PutBatchPart(ctx, b.store, d, b.number)
+	return records.PutBatchPart(ctx, b.store, d, records.Part{Attempt: b.number, Execution: b.apart()})
+}
+
+// apart names the execution that parts are of, if there may have been others.
+func (b *batch) apart() string {
+	if b.in.Look {
+		return b.part.Execution
+	}
+	return ""
 }
 
 func (b *batch) end(p records.Item) {
