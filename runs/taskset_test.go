@@ -74,3 +74,36 @@ func TestTheFirstFailureIsTheOneThatTheRunNames(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "score[5]", first.Name())
 }
+
+// The batches of steps that their summaries do not count are read ahead, too.
+func TestManyBatchesAreReadAhead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n = 64
+		store := artifacts.New(distant{mem.New()}, artifacts.Options{})
+		f := turns()
+		l := gridLab{lab{store, runs.New(store, nil)}, t, f, f.Plan()}
+		l.begin("r1", nil)
+		l.did("r1", "merge", nil, items(3*n))
+		for i := range n {
+			var lines [3]records.Item
+			for k := range lines {
+				lines[k] = records.Item{Outcome: records.Completed, Step: "cell", Attempt: 1}
+			}
+			l.batch("r1", 3*i, lines[:]...)
+		}
+		began := time.Now()
+		big := l.step("r1", "big")
+		require.True(t, big.Untold)
+		require.Less(t, time.Since(began), n*10*time.Millisecond, "one after the other")
+		cell, next := l.step("r1", "cell"), 0
+		began = time.Now()
+		for task, err := range cell.Tasks(t.Context()) {
+			require.NoError(t, err)
+			require.Equal(t, flow.Index{next}, task.Index)
+			next++
+		}
+		require.Equal(t, 3*n, next)
+		require.Less(t, time.Since(began), n*10*time.Millisecond, "one after the other")
+	})
+}
