@@ -71,7 +71,7 @@ func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (re
 		ends: map[int]records.Item{}, tries: map[int]records.Item{}, saved: time.Now(),
 	}
 	b.part = records.Shard{Flow: in.Flow, Run: in.Run, Foreach: in.Foreach, Index: in.Index, First: in.First, Count: in.Count}
-	b.part.Execution = info.WorkflowExecution.RunID
+	b.part.Execution, b.part.Scheduled = info.WorkflowExecution.RunID, info.ScheduledTime
 	ctx, ended := b.observe(ctx)
 	b.beat.start(ctx, info.HeartbeatTimeout, b.number, a.options.Worker, a.options.Now())
 	defer b.beat.stop()
@@ -234,24 +234,41 @@ func (b *batch) loadBase(ctx context.Context) error {
 
 // seal writes the record of all items that ended.
 func (b *batch) seal(ctx context.Context) (records.Batch, error) {
+	digest, d, err := b.write(ctx)
+	if err == nil && b.late(d) {
+		b.before = digest
+		for _, p := range d.Items {
+			if b.ends[p.Index].Outcome != records.Completed && p.Outcome == records.Completed {
+				b.ends[p.Index] = p
+			}
+		}
+		digest, d, err = b.write(ctx)
+	}
+	if err != nil {
+		return records.Batch{}, err
+	}
+	b.at(ctx, PointRecord)
+	return records.Batch{Run: b.in.Run, First: d.First, Count: d.Count, Digest: digest, Tally: d.Tally}, nil
+}
+
+// late says that an attempt from before the workflow was reset wrote the record meanwhile, and that items failed in it. It was scheduled
+// before this one, which may itself be from before a reset.
+func (b *batch) late(d records.Shard) bool {
+	return b.in.Look && b.before.IsZero() && d.Completed < d.Count &&
+		d.Execution != "" && d.Execution != b.part.Execution && d.Scheduled.Before(b.part.Scheduled)
+}
+
+func (b *batch) write(ctx context.Context) (artifacts.Digest, records.Shard, error) {
 	d := b.part
 	d.Items, d.Tally = nil, records.Tally{}
 	for _, i := range slices.Sorted(maps.Keys(b.ends)) {
 		d.Items = append(d.Items, b.ends[i])
 		d.Tally.Add(b.ends[i])
 	}
-	create := records.CreateBatch
-	if !b.before.IsZero() {
-		create = func(ctx context.Context, s *artifacts.Store, d records.Shard) (artifacts.Digest, records.Shard, error) {
-			return records.ReplaceBatch(ctx, s, d, b.before)
-		}
+	if b.before.IsZero() {
+		return records.CreateBatch(ctx, b.store, d)
 	}
-	digest, d, err := create(ctx, b.store, d)
-	if err != nil {
-		return records.Batch{}, err
-	}
-	b.at(ctx, PointRecord)
-	return records.Batch{Run: b.in.Run, First: d.First, Count: d.Count, Digest: digest, Tally: d.Tally}, nil
+	return records.ReplaceBatch(ctx, b.store, d, b.before)
 }
 
 // lookBack takes over what was done before: by another attempt, or by a run that this one was resumed from.

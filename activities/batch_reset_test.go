@@ -90,3 +90,35 @@ func TestBatchThatGetsNothingDoneAfterAResetEnds(t *testing.T) {
 	require.Equal(t, policies.Lost, policies.FailureOf(env.GetWorkflowError()).Class)
 	require.EqualValues(t, 21, calls.Load())
 }
+
+// An attempt from before a reset that does not know of it yet may end its batch while the one after the reset runs. What failed in it
+// is no failure of the attempt that tried it again.
+func TestBatchSealedLateFromBeforeAReset(t *testing.T) {
+	t.Parallel()
+	f := flow.New("ZombieFlow",
+		flow.Foreach("items", count(3), func(*state, int) {},
+			flow.Step("call", func(ctx context.Context, _ *state) error {
+				if flow.Current(ctx).Index[0] == 2 {
+					return flow.Fail("broken")
+				}
+				return nil
+			}),
+		).With(flow.Fan{Batch: 3, Tolerate: flow.Percent(100)}).Join("join", nothingToJoin),
+	)
+	b := newBatches(t, mem.New(), f)
+	b.in.Look, b.in.Stop = true, false
+	broken := &policies.Failure{Class: policies.Permanent}
+	late := records.Shard{Flow: f.Name(), Run: "r", Foreach: "items", Count: 3, Execution: "before the reset", Scheduled: time.Unix(1, 0), Items: []records.Item{
+		{Index: 0, Outcome: records.Failed, Failure: broken}, {Index: 1, Outcome: records.Failed, Failure: broken}, {Index: 2, Outcome: records.Completed},
+	}}
+	for _, p := range late.Items {
+		late.Add(p)
+	}
+	b.options.At = func(ctx context.Context, m activities.Moment) {
+		if m.Point == activities.PointStored {
+			_, _, err := records.CreateBatch(ctx, b.store, late)
+			require.NoError(t, err)
+		}
+	}
+	require.Equal(t, []records.Outcome{records.Completed, records.Completed, records.Completed}, outcomes(b.run(t)))
+}

@@ -39,6 +39,8 @@ type Shard struct {
 	Away bool `json:"away,omitempty"`
 	// Execution is the Temporal run whose activity wrote this record or part of a batch. A workflow that is reset goes on as another one.
 	Execution string `json:"execution,omitempty"`
+	// Scheduled is when that activity was, by the server's clock.
+	Scheduled time.Time `json:"scheduled,omitzero"`
 
 	Items   []Item  `json:"-"`
 	Batches []Batch `json:"-"`
