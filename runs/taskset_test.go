@@ -107,3 +107,32 @@ func TestManyBatchesAreReadAhead(t *testing.T) {
 		require.Less(t, time.Since(began), n*10*time.Millisecond, "one after the other")
 	})
 }
+
+// The items that a join comes from, which a comparison of runs reads, are read ahead.
+func TestParentsOfAJoinAreReadAhead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n = 320
+		store := artifacts.New(distant{mem.New()}, artifacts.Options{})
+		f := grid(flow.Fan{})
+		l := gridLab{lab{store, runs.New(store, nil)}, t, f, f.Plan()}
+		l.begin("r1", nil)
+		l.did("r1", "merge", nil, items(n))
+		for i := range n {
+			l.did("r1", "fit", flow.Index{i}, nil)
+			l.did("r1", "score", flow.Index{i}, nil)
+		}
+		l.did("r1", "best", nil, nil)
+		best := l.at("r1", "best")
+		began, next := time.Now(), -1
+		for task, err := range best.Parents(t.Context()) {
+			require.NoError(t, err)
+			if next >= 0 {
+				require.Equal(t, flow.Index{next}, task.Index)
+			}
+			next++
+		}
+		require.Equal(t, n, next)
+		require.Less(t, time.Since(began), n*10*time.Millisecond, "one after the other")
+	})
+}
