@@ -86,21 +86,25 @@ func (p *itemPlanner) total(foreach string) (n int, known bool) {
 	return n, known
 }
 
-// tasks counts the finished tasks of a step, with batches the finished items.
+// tasks counts the finished tasks of a step, with batches the finished items: they are the same for all steps within.
 func (p *itemPlanner) tasks(ctx context.Context, step string) (int, error) {
-	if n, ok := p.counted[step]; ok {
-		return n, nil
-	}
 	var inner flow.PlanNode
 	for _, n := range p.now.Around(step) {
 		if n.Kind == flow.KindForeach {
 			inner = n
 		}
 	}
+	key := step
+	if batched(inner) {
+		key = records.ItemsKey(inner.Name)
+	}
+	if n, ok := p.counted[key]; ok {
+		return n, nil
+	}
 	seek := &records.Seeker{Store: p.seek.Store, Run: p.doc, Fresh: true}
 	n, err := seek.Count(ctx, step, inner)
 	if err == nil {
-		p.counted[step] = n
+		p.counted[key] = n
 	}
 	return n, err
 }

@@ -72,7 +72,7 @@ func (a *Activities) batch(ctx context.Context, f *flow.Flow, in BatchInput) (re
 		ends: map[int]records.Item{}, tries: map[int]records.Item{}, saved: time.Now(),
 	}
 	b.part = records.Shard{Flow: in.Flow, Run: in.Run, Foreach: in.Foreach, Index: in.Index, First: in.First, Count: in.Count}
-	b.part.Execution = info.WorkflowExecution.RunID
+	b.part.Execution, b.part.Scheduled = info.WorkflowExecution.RunID, info.ScheduledTime
 	ctx, ended := b.observe(ctx)
 	b.beat.start(ctx, info.HeartbeatTimeout, b.number, a.options.Worker, a.options.Now())
 	defer b.beat.stop()
@@ -237,24 +237,41 @@ func (b *batch) loadBase(ctx context.Context) error {
 
 // seal writes the record of all items that ended.
 func (b *batch) seal(ctx context.Context) (records.Batch, error) {
+	digest, d, err := b.write(ctx)
+	if err == nil && b.late(d) {
+		b.before = digest
+		for _, p := range d.Items {
+			if b.ends[p.Index].Outcome != records.Completed && p.Outcome == records.Completed {
+				b.ends[p.Index] = p
+			}
+		}
+		digest, d, err = b.write(ctx)
+	}
+	if err != nil {
+		return records.Batch{}, err
+	}
+	b.at(ctx, PointRecord)
+	return records.Batch{Run: b.in.Run, First: d.First, Count: d.Count, Digest: digest, Tally: d.Tally}, nil
+}
+
+// late says that an attempt from before the workflow was reset wrote the record meanwhile, and that items failed in it. It was scheduled
+// before this one, which may itself be from before a reset.
+func (b *batch) late(d records.Shard) bool {
+	return b.in.Look && b.before.IsZero() && d.Completed < d.Count &&
+		d.Execution != "" && d.Execution != b.part.Execution && d.Scheduled.Before(b.part.Scheduled)
+}
+
+func (b *batch) write(ctx context.Context) (artifacts.Digest, records.Shard, error) {
 	d := b.part
 	d.Items, d.Tally = nil, records.Tally{}
 	for _, i := range slices.Sorted(maps.Keys(b.ends)) {
 		d.Items = append(d.Items, b.ends[i])
 		d.Tally.Add(b.ends[i])
 	}
-	create := records.CreateBatch
-	if !b.before.IsZero() {
-		create = func(ctx context.Context, s *artifacts.Store, d records.Shard) (artifacts.Digest, records.Shard, error) {
-			return records.ReplaceBatch(ctx, s, d, b.before)
-		}
+	if b.before.IsZero() {
+		return records.CreateBatch(ctx, b.store, d)
 	}
-	digest, d, err := create(ctx, b.store, d)
-	if err != nil {
-		return records.Batch{}, err
-	}
-	b.at(ctx, PointRecord)
-	return records.Batch{Run: b.in.Run, First: d.First, Count: d.Count, Digest: digest, Tally: d.Tally}, nil
+	return records.ReplaceBatch(ctx, b.store, d, b.before)
 }
 
 // lookBack takes over what was done before: by another attempt, or by a run that this one was resumed from.
@@ -289,19 +306,26 @@ func (b *batch) lookBack(ctx context.Context) (out records.Batch, done bool, _ e
 	if err != nil {
 		return out, false, err
 	}
-	for _, n := range slices.Sorted(maps.Keys(parts)) {
-		if part := parts[n]; n >= b.number || part.Execution != "" && part.Execution != b.part.Execution {
-			// It is from before the workflow was reset. An attempt of now may write over it, so this one keeps what it has.
-			delete(parts, n)
-			took, err := b.take(ctx, "", part.Items)
-			if err != nil {
-				return out, false, err
+	own := map[int]records.Shard{}
+	for p, part := range parts {
+		if p.Attempt < b.number && (part.Execution == "" || part.Execution == b.part.Execution) {
+			before, known := own[p.Attempt]
+			if own[p.Attempt] = part; !known {
+				continue
 			}
+			part = before // of an earlier version, which did not tell
+		}
+		// It is from before the workflow was reset.
+		took, err := b.take(ctx, "", part.Items)
+		if err != nil {
+			return out, false, err
+		}
+		if p.Execution == b.apart() { // an attempt of now may write over it, so this one keeps what it has
 			b.part.Items = append(b.part.Items, took...)
 		}
 	}
 	for n := 1; n < b.number; n++ {
-		part, wrote := parts[n]
+		part, wrote := own[n]
 		b.careful = b.careful || !wrote || !part.Final
 		if !wrote { // it did not begin: the store was away, it came to another program, or it was the first and its worker was lost
 			continue
@@ -399,8 +423,8 @@ func (b *batch) takeOver(ctx context.Context, run string) error {
 	if err != nil {
 		return err
 	}
-	for _, n := range slices.Sorted(maps.Keys(parts)) {
-		if _, err := b.take(ctx, run, parts[n].Items); err != nil {
+	for _, part := range parts {
+		if _, err := b.take(ctx, run, part.Items); err != nil {
 			return err
 		}
 	}
@@ -438,7 +462,15 @@ func (b *batch) save(ctx context.Context, final bool, begun ...records.Item) err
 		d.Items = append(d.Items, b.tries[i])
 	}
 	d.Items = append(d.Items, begun...)
-	return records.PutBatchPart(ctx, b.store, d, b.number)
+	return records.PutBatchPart(ctx, b.store, d, records.Part{Attempt: b.number, Execution: b.apart()})
+}
+
+// apart names the execution that parts are of, if there may have been others.
+func (b *batch) apart() string {
+	if b.in.Look {
+		return b.part.Execution
+	}
+	return ""
 }
 
 func (b *batch) end(p records.Item) {

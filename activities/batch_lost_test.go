@@ -386,7 +386,7 @@ func TestPartsFromBeforeAReset(t *testing.T) {
 				{Index: 0, Outcome: records.Completed},
 				{Index: 1, Outcome: records.Failed, Failure: &policies.Failure{Class: policies.Permanent}},
 			}}
-			require.NoError(t, records.PutBatchPart(t.Context(), b.store, part, test.before))
+			require.NoError(t, records.PutBatchPart(t.Context(), b.store, part, records.Part{Attempt: test.before}))
 			d.away = func(key string) bool {
 				return (strings.Contains(key, "/batches/") || strings.Contains(key, "/parts/")) && asked.Add(1) <= int64(test.away)
 			}

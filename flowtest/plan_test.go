@@ -3,11 +3,16 @@ package flowtest_test
 import (
 	"context"
 	"fmt"
+	"io"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/stepwell-flows/stepwell"
+	"github.com/stepwell-flows/stepwell/artifacts"
+	"github.com/stepwell-flows/stepwell/artifacts/mem"
 	"github.com/stepwell-flows/stepwell/flow"
 	"github.com/stepwell-flows/stepwell/flowtest"
 	"github.com/stepwell-flows/stepwell/records"
@@ -193,4 +198,43 @@ func TestPlanOfAnEmptyCase(t *testing.T) {
 	}
 	require.Equal(t, []string{"both begin: 2 of 3 items are reused", "run no: did not finish", "run all: did not finish"},
 		planned(t, build(""), flowtest.Run(t, build("begin[1]"), flowtest.Options{})))
+}
+
+// reads counts the documents of shards and batches that are read.
+type reads struct {
+	*mem.Driver
+	of map[string]int
+	mu sync.Mutex
+}
+
+func (d *reads) Get(ctx context.Context, key string, offset int64) (io.ReadCloser, error) {
+	d.mu.Lock()
+	if strings.Contains(key, "/batches/") || strings.Contains(key, "/fans/") {
+		d.of[key]++
+	}
+	d.mu.Unlock()
+	return d.Driver.Get(ctx, key, offset)
+}
+
+// What a plan says of the steps of a batch's body is the same for all of them, and its documents are read once.
+func TestPlanReadsBatchesOnce(t *testing.T) {
+	t.Parallel()
+	pass := func(context.Context, *cells) error { return nil }
+	f := flow.New("BatchFlow", flow.Foreach("rows", func(*cells) []int { return make([]int, 20) }, func(s *cells, i int) {},
+		flow.Seq(flow.Step("one", pass), flow.Step("two", pass), flow.Step("three", pass), flow.Step("four", func(ctx context.Context, _ *cells) error {
+			if flow.Current(ctx).Index[0] == 7 {
+				return flow.Fail("broken")
+			}
+			return nil
+		})),
+	).With(flow.Fan{Batch: 2, OnFailure: flow.FinishAll}).Join("all", func(context.Context, *cells, flow.Inputs[cells]) error { return nil }))
+	d := &reads{Driver: mem.New()}
+	d.of = map[string]int{}
+	origin := flowtest.Run(t, f, flowtest.Options{Store: artifacts.New(d, artifacts.Options{})})
+	clear(d.of)
+	require.Contains(t, planned(t, f, origin), "both three: 19 of 20 items are reused")
+	require.NotEmpty(t, d.of)
+	for key, n := range d.of {
+		require.Equal(t, 1, n, key)
+	}
 }

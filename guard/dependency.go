@@ -188,12 +188,16 @@ func (d *Dependency) count(c Counts) {
 }
 
 // AllowRetry asks whether a call that failed may be repeated, and counts that it is. An error has class OverBudget. While the breaker
-// is open, the answer is yes and nothing is counted: Begin refuses the call, or lets it through as the only probe. It may take up to
-// 300 ms.
+// is open, the answer is yes and nothing is counted: Begin refuses the call, or lets it through as the only probe. Calls within a probe
+// are not refused by Begin, so the budget holds for them. It may take up to 300 ms.
 func (d *Dependency) AllowRetry() error {
 	if d != nil && d.outer != nil {
-		return d.outer.AllowRetry()
+		return d.outer.allowRetry(true)
 	}
+	return d.allowRetry(false)
+}
+
+func (d *Dependency) allowRetry(probing bool) error {
 	if d == nil || d.registry == nil {
 		return nil
 	}
@@ -202,7 +206,7 @@ func (d *Dependency) AllowRetry() error {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.state.Settings.Budget.Percent == 0 || d.state.Open {
+	if d.state.Settings.Budget.Percent == 0 || d.state.Open && !probing {
 		return nil
 	}
 	d.used = d.now()

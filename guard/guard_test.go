@@ -502,3 +502,30 @@ func (s *server) view() guard.View {
 	defer s.mu.Unlock()
 	return s.board.View(s.clock.Now(), "dependency/model")
 }
+
+// A probe lets everything within it through, so the budget holds there while the breaker is open.
+func TestBudgetHoldsWithinAProbe(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	r := guard.New(guard.Options{Now: c.Now})
+	model := policies.Dependency{Name: "model", Budget: policies.Budget{Percent: 20, Minimum: 3}, Breaker: policies.Breaker{Failures: 3}}
+	for range 3 {
+		call(t, r.Dependency(model), down)
+	}
+	c.move(time.Minute)
+	probe, err := r.Dependency(model).Begin(true)
+	require.NoError(t, err)
+	within := r.Within(probe).Dependency(model)
+	sent := 0
+	for range 100 {
+		if within.AllowRetry() == nil {
+			sent++
+			inner, err := within.Begin(true)
+			require.NoError(t, err)
+			inner.End(down)
+		}
+	}
+	require.Equal(t, 3, sent)
+	require.NoError(t, r.Dependency(model).AllowRetry(), "of a call that the breaker holds")
+	probe.End(down)
+}

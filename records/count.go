@@ -59,6 +59,9 @@ func (s *Seeker) spans(ctx context.Context, run int, prefix string, within []spa
 			return Shard{}, err
 		}
 		d, err := decodeShard(s.Store, keys[i], b, false)
+		if err == nil && d.Batched {
+			d, err = decodeShard(s.Store, keys[i], b, true)
+		}
 		if errors.Is(err, artifacts.ErrCorrupt) {
 			return Shard{}, nil
 		}
@@ -70,10 +73,24 @@ func (s *Seeker) spans(ctx context.Context, run int, prefix string, within []spa
 			return nil, err
 		}
 		if d.Count > 0 {
-			out = append(out, span{x: d.Index.Key(), run: run, first: d.First, end: d.First + d.Count, done: d.Completed})
+			out = append(out, spansOf(d, run)...)
 		}
 	}
 	return out, nil
+}
+
+// spansOf is a document as spans: a shard as its batches, as another run may have finished some of them.
+func spansOf(d Shard, run int) []span {
+	var out []span
+	left := d.Completed
+	for _, b := range d.Batches {
+		out = append(out, span{x: d.Index.Key(), run: run, first: b.First, end: b.First + b.Count, done: b.Completed})
+		left -= b.Completed
+	}
+	if left != 0 || len(d.Batches) == 0 { // the batches are not told
+		out = []span{{x: d.Index.Key(), run: run, first: d.First, end: d.First + d.Count, done: d.Completed}}
+	}
+	return out
 }
 
 // finished adds up spans. Runs of a lineage may have cut the list otherwise, and have taken items over from one another: of spans that

@@ -50,3 +50,31 @@ func TestCountOfBatches(t *testing.T) {
 	require.NoError(t, records.PutShard(ctx, store, d))
 	require.Equal(t, 17+1, count("r2"), "the shard's summary stands for its batches")
 }
+
+// A resume goes on where the runs before it stopped: what one has of a shard and another of its batches is reused together.
+func TestCountOfBatchesOfTwoRuns(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	store, err := artifacts.Open(ctx, "mem:", artifacts.Options{})
+	require.NoError(t, err)
+	key := records.ItemsKey("items")
+	require.NoError(t, records.CreateRun(ctx, store, records.Run{Flow: "F", Run: "r1"}))
+	require.NoError(t, records.CreateRun(ctx, store, records.Run{Flow: "F", Run: "r2", Origin: "r1", Reused: map[string]string{key: "r1"}}))
+	shard := records.Shard{Flow: "F", Run: "r1", Foreach: "items", Count: 8, Batched: true}
+	for first, done := range map[int]int{0: 1, 4: 4} { // the first batch ended at an item that failed
+		d := records.Shard{Flow: "F", Run: "r1", Foreach: "items", First: first, Count: 4, Tally: records.Tally{Completed: done}}
+		digest, _, err := records.CreateBatch(ctx, store, d)
+		require.NoError(t, err)
+		shard.Batches = append(shard.Batches, records.Batch{Run: "r1", First: first, Count: 4, Digest: digest, Tally: d.Tally})
+		shard.Merge(d.Tally)
+	}
+	require.NoError(t, records.PutShard(ctx, store, shard))
+	// The resumed run finished the first batch, and was killed.
+	_, _, err = records.CreateBatch(ctx, store, records.Shard{Flow: "F", Run: "r2", Foreach: "items", Count: 4, Tally: records.Tally{Completed: 4}})
+	require.NoError(t, err)
+
+	s := records.Seeker{Store: store, Fresh: true, Run: records.Run{Flow: "F", Run: "new", Reused: map[string]string{key: "r2"}}}
+	n, err := s.Count(ctx, "work", flow.PlanNode{Kind: flow.KindForeach, Name: "items", Fan: &flow.Fan{Batch: 4}})
+	require.NoError(t, err)
+	require.Equal(t, 8, n)
+}

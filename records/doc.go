@@ -5,7 +5,8 @@
 //	flows/<Flow>/<run>/tasks/<step>/<index>.json             … of a task in a foreach or loop
 //	flows/<Flow>/<run>/fans/<foreach>/<index>/<first>.jsonl  how the items of a shard of a foreach ended
 //	flows/<Flow>/<run>/batches/<foreach>/<index>/<first>.jsonl  what the items of a batch produced (its record)
-//	flows/<Flow>/<run>/parts/<foreach>/<index>/<first>/<n>.jsonl  what an attempt at a batch got done before it ended
+//	flows/<Flow>/<run>/parts/<foreach>/<index>/<first>/<n>.jsonl  what an attempt at a batch got done before it ended, of a run that was resumed or
+//	                                                         reset <n>.<execution>.jsonl
 //	flows/<Flow>/<run>/attempts/<step>/<index>/<n>.json      an attempt that failed or was lost
 //	flows/<Flow>/<run>/logs/<step>/<index>/<n>.log           the lines of an attempt, JSON, one object each
 //	flows/<Flow>/<run>/checkpoints/<step>/<index>/<name>     what a task keeps for its next attempt, and for resumes of the run

@@ -2,11 +2,15 @@ package records
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -35,6 +39,8 @@ type Shard struct {
 	Away bool `json:"away,omitempty"`
 	// Execution is the Temporal run whose activity wrote this record or part of a batch. A workflow that is reset goes on as another one.
 	Execution string `json:"execution,omitempty"`
+	// Scheduled is when that activity was, by the server's clock.
+	Scheduled time.Time `json:"scheduled,omitzero"`
 
 	Items   []Item  `json:"-"`
 	Batches []Batch `json:"-"`
@@ -327,25 +333,50 @@ func LoadBatch(ctx context.Context, s *artifacts.Store, flowName, foreach string
 	return decodeShard(s, key, b, true)
 }
 
+// Part names what an attempt of a batch got done. Executions of a workflow that was reset count attempts anew, and one from before the
+// reset may write late: each has names of its own. That of the first is left out.
+type Part struct {
+	Attempt   int
+	Execution string
+}
+
+func (p Part) compare(o Part) int {
+	return cmp.Or(cmp.Compare(p.Attempt, o.Attempt), cmp.Compare(p.Execution, o.Execution))
+}
+
+func (p Part) file() string {
+	if p.Execution == "" {
+		return fmt.Sprintf("%05d.jsonl", p.Attempt)
+	}
+	return fmt.Sprintf("%05d.%s.jsonl", p.Attempt, p.Execution)
+}
+
+func parsePart(file string) (p Part, ok bool) {
+	name, ok := strings.CutSuffix(file, ".jsonl")
+	number, execution, _ := strings.Cut(name, ".")
+	n, err := strconv.Atoi(number)
+	return Part{n, execution}, ok && err == nil
+}
+
 // PutBatchPart writes down what an attempt of a batch got done so far. Only that attempt writes it.
-func PutBatchPart(ctx context.Context, s *artifacts.Store, d Shard, attempt int) error {
+func PutBatchPart(ctx context.Context, s *artifacts.Store, d Shard, p Part) error {
 	b, err := encodeShard(d)
 	if err != nil {
 		return fmt.Errorf("encode batch %d of foreach %q: %w", d.First, d.Foreach, err)
 	}
-	return s.PutDoc(ctx, BatchPartPrefix(d.Flow, d.Run, d.Foreach, d.Index, d.First)+fmt.Sprintf("%05d.jsonl", attempt), b)
+	return s.PutDoc(ctx, BatchPartPrefix(d.Flow, d.Run, d.Foreach, d.Index, d.First)+p.file(), b)
 }
 
-// BatchParts reads what the attempts of a batch got done, by their numbers. A damaged part is none.
-func BatchParts(ctx context.Context, s *artifacts.Store, flowName, run, foreach string, x flow.Index, first int) (map[int]Shard, error) {
+// BatchParts yields what the attempts of a batch got done, in the order of their numbers. A damaged part is none.
+func BatchParts(ctx context.Context, s *artifacts.Store, flowName, run, foreach string, x flow.Index, first int) (iter.Seq2[Part, Shard], error) {
 	prefix := BatchPartPrefix(flowName, run, foreach, x, first)
-	parts := map[int]Shard{}
+	parts := map[Part]Shard{}
 	for info, err := range s.List(ctx, prefix) {
 		if err != nil {
 			return nil, err
 		}
-		var n int
-		if _, err := fmt.Sscanf(strings.TrimPrefix(info.Key, prefix), "%d.jsonl", &n); err != nil {
+		p, ok := parsePart(strings.TrimPrefix(info.Key, prefix))
+		if !ok {
 			continue
 		}
 		b, err := s.GetDoc(ctx, info.Key)
@@ -359,9 +390,15 @@ func BatchParts(ctx context.Context, s *artifacts.Store, flowName, run, foreach 
 		if err != nil {
 			return nil, err
 		}
-		parts[n] = d
+		parts[p] = d
 	}
-	return parts, nil
+	return func(yield func(Part, Shard) bool) {
+		for _, p := range slices.SortedFunc(maps.Keys(parts), Part.compare) {
+			if !yield(p, parts[p]) {
+				return
+			}
+		}
+	}, nil
 }
 
 // BatchHead reads the first line of a batch's record: how many of its items ended how.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stepwell-flows/stepwell/artifacts"
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/internal/readahead"
 	"github.com/stepwell-flows/stepwell/policies"
 	"github.com/stepwell-flows/stepwell/records"
 )
@@ -172,6 +173,11 @@ func (s *batchSet) items(ctx context.Context, group []batch) ([]ran, error) {
 	return out, nil
 }
 
+// itemsOf reads the items of several groups, a few before their turn: their records may be large.
+func (s *batchSet) itemsOf(ctx context.Context, groups [][]batch) iter.Seq2[[]ran, error] {
+	return readahead.InOrder(ctx, 4, len(groups), func(ctx context.Context, i int) ([]ran, error) { return s.items(ctx, groups[i]) })
+}
+
 // did is what became of an item's task of a step, false if it had none.
 func (g *graph) did(p *place, item records.Item) (State, bool) {
 	last := g.ended(p.batch(), item)
@@ -248,6 +254,7 @@ func (p *place) final() bool {
 // tasks, of which nothing tells.
 func (s *batchSet) count(ctx context.Context, p *place) (c Counts, untold bool, _ error) {
 	alone := len(s.f.nodes[0].tasks()) == 1 // so that an item is a task
+	var unclear [][]batch
 	for group := range s.groups() {
 		if h := group[0].head; len(group) == 1 && (h.Failed == 0 && p.sure() || alone) {
 			c.Completed += h.Completed
@@ -262,7 +269,9 @@ func (s *batchSet) count(ctx context.Context, p *place) (c Counts, untold bool, 
 			}
 			continue
 		}
-		items, err := s.items(ctx, group)
+		unclear = append(unclear, group)
+	}
+	for items, err := range s.itemsOf(ctx, unclear) {
 		if err != nil {
 			return c, untold, err
 		}
@@ -284,21 +293,30 @@ func (s *batchSet) count(ctx context.Context, p *place) (c Counts, untold bool, 
 
 func (s *batchSet) each(ctx context.Context, p *place, want func(State) bool) iter.Seq2[*Task, error] {
 	return func(yield func(*Task, error) bool) {
-		var from *split
+		var wanted [][]batch
 		for group := range s.groups() {
 			if h := group[0].head; len(group) == 1 && !want(Completed) && (!want(Failed) || h.Failed == 0) && (!want(Caught) || h.Caught == 0) {
 				continue
 			}
-			items, err := s.items(ctx, group)
-			if err == nil && (from == nil || len(s.f.around) > 0) {
-				from, err = s.run.decided(ctx, s.f, group[0].x)
+			wanted = append(wanted, group)
+		}
+		var from *split
+		next := 0
+		for items, err := range s.itemsOf(ctx, wanted) {
+			var x flow.Index
+			if err == nil {
+				x = wanted[next][0].x
+				next++
+				if from == nil || len(s.f.around) > 0 {
+					from, err = s.run.decided(ctx, s.f, x)
+				}
 			}
 			if err != nil {
 				yield(nil, err)
 				return
 			}
 			for _, item := range items {
-				t := s.run.itemTask(p, group[0].x, item, from)
+				t := s.run.itemTask(p, x, item, from)
 				if t != nil && want(t.State) && !yield(t, nil) {
 					return
 				}

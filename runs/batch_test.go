@@ -114,7 +114,7 @@ func TestBatchWithoutRecordBegan(t *testing.T) {
 	l := newGridLab(t, turns())
 	l.did("r1", "merge", nil, items(6))
 	part := records.Shard{Flow: "Grid", Run: "r1", Foreach: "grid", First: 3, Count: 3, Items: []records.Item{{Index: 3, Outcome: records.Completed, Step: "cell"}}}
-	require.NoError(t, records.PutBatchPart(t.Context(), l.store, part, 1))
+	require.NoError(t, records.PutBatchPart(t.Context(), l.store, part, records.Part{Attempt: 1}))
 	l.over("r1", records.End{Status: records.StatusCancelled})
 	for _, name := range []string{"even", "cell"} {
 		require.Equal(t, runs.InBatches, l.step("r1", name).State, name)

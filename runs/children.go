@@ -6,12 +6,13 @@ import (
 	"iter"
 
 	"github.com/stepwell-flows/stepwell/flow"
+	"github.com/stepwell-flows/stepwell/internal/readahead"
 	"github.com/stepwell-flows/stepwell/records"
 )
 
 // Parents yields the tasks that the task's state comes from, in the run in which t was read: the one before it, wherever it is in the
 // plan, and for a join also the one at the split, first, and the last task of each arm or item. Items that failed gave nothing and are left out.
-// There may be as many as a foreach has items, so each is read as it comes. After an error it ends.
+// There may be as many as a foreach has items, so they are read as they come. After an error it ends.
 //
 // Records are read, and no artifacts. A task that nothing goes before, or before which nothing has finished, has none.
 func (t *Task) Parents(ctx context.Context) iter.Seq2[*Task, error] {
@@ -79,8 +80,10 @@ func (r *Run) ends(ctx context.Context, join *place, x flow.Index, before *finis
 	if before == nil || before.rec.Ahead[shape.Name].Items == nil {
 		return
 	}
-	for i := range before.rec.Ahead[shape.Name].Items.Len {
-		end, err := r.ending(ctx, shape.nodes[0], records.Within(x, i))
+	read := func(ctx context.Context, i int) (*finished, error) {
+		return r.ending(ctx, shape.nodes[0], records.Within(x, i))
+	}
+	for end, err := range readahead.InOrder(ctx, readAhead, before.rec.Ahead[shape.Name].Items.Len, read) {
 		switch {
 		case err != nil:
 			yield(nil, err)

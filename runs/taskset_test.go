@@ -74,3 +74,65 @@ func TestTheFirstFailureIsTheOneThatTheRunNames(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "score[5]", first.Name())
 }
+
+// The batches of steps that their summaries do not count are read ahead, too.
+func TestManyBatchesAreReadAhead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n = 64
+		store := artifacts.New(distant{mem.New()}, artifacts.Options{})
+		f := turns()
+		l := gridLab{lab{store, runs.New(store, nil)}, t, f, f.Plan()}
+		l.begin("r1", nil)
+		l.did("r1", "merge", nil, items(3*n))
+		for i := range n {
+			var lines [3]records.Item
+			for k := range lines {
+				lines[k] = records.Item{Outcome: records.Completed, Step: "cell", Attempt: 1}
+			}
+			l.batch("r1", 3*i, lines[:]...)
+		}
+		began := time.Now()
+		big := l.step("r1", "big")
+		require.True(t, big.Untold)
+		require.Less(t, time.Since(began), n*10*time.Millisecond, "one after the other")
+		cell, next := l.step("r1", "cell"), 0
+		began = time.Now()
+		for task, err := range cell.Tasks(t.Context()) {
+			require.NoError(t, err)
+			require.Equal(t, flow.Index{next}, task.Index)
+			next++
+		}
+		require.Equal(t, 3*n, next)
+		require.Less(t, time.Since(began), n*10*time.Millisecond, "one after the other")
+	})
+}
+
+// The items that a join comes from, which a comparison of runs reads, are read ahead.
+func TestParentsOfAJoinAreReadAhead(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const n = 320
+		store := artifacts.New(distant{mem.New()}, artifacts.Options{})
+		f := grid(flow.Fan{})
+		l := gridLab{lab{store, runs.New(store, nil)}, t, f, f.Plan()}
+		l.begin("r1", nil)
+		l.did("r1", "merge", nil, items(n))
+		for i := range n {
+			l.did("r1", "fit", flow.Index{i}, nil)
+			l.did("r1", "score", flow.Index{i}, nil)
+		}
+		l.did("r1", "best", nil, nil)
+		best := l.at("r1", "best")
+		began, next := time.Now(), -1
+		for task, err := range best.Parents(t.Context()) {
+			require.NoError(t, err)
+			if next >= 0 {
+				require.Equal(t, flow.Index{next}, task.Index)
+			}
+			next++
+		}
+		require.Equal(t, n, next)
+		require.Less(t, time.Since(began), n*10*time.Millisecond, "one after the other")
+	})
+}
