@@ -134,7 +134,9 @@ func (m *measure) lose(attempts []runs.Attempt) {
 		case records.Deferred:
 			m.deferred++
 		case records.Lost:
-			m.lost++
+			if !a.Damaged() {
+				m.lost++
+			}
 		default:
 			m.failed++
 		}

@@ -208,6 +208,36 @@ func TestStepsOfAForeach(t *testing.T) {
 	}
 }
 
+// The document of a shard sums up the records of its items. One that is damaged is read past.
+func TestDamagedShard(t *testing.T) {
+	t.Parallel()
+	l := newGridLab(t, grid(flow.Fan{}))
+	l.did("r1", "merge", nil, items(4))
+	for i := range 4 {
+		if i != 3 {
+			l.did("r1", "fit", flow.Index{i}, nil)
+			l.did("r1", "score", flow.Index{i}, nil)
+		}
+	}
+	bad := failed("fit", flow.Index{3}, 1)
+	l.tried("r1", "fit", flow.Index{3}, records.Attempt{Outcome: records.Failed, Failure: bad, CountsAsCodeFailure: true})
+	require.NoError(t, records.PutShard(t.Context(), l.store, records.Shard{Flow: "Grid", Run: "r1", Foreach: "grid", First: 2, Count: 2,
+		Tally: records.Tally{Completed: 1, Failed: 1, Failure: bad},
+		Items: []records.Item{{Index: 2, Outcome: records.Completed}, {Index: 3, Outcome: records.Failed, Failure: bad}}}))
+	l.over("r1", records.End{Status: records.StatusFailed, Failure: bad})
+	for name, content := range map[string]string{"empty": "", "cut off": `{"version":1,"flow":"Gr`, "of something else": "null\n"} {
+		for _, first := range []int{0, 2} {
+			require.NoError(t, l.store.PutDoc(t.Context(), records.ShardKey("Grid", "r1", "grid", nil, first), []byte(content)))
+		}
+		require.Equal(t, runs.Counts{Total: 4, Completed: 3, Failed: 1}, l.step("r1", "fit").Counts, name)
+		f, err := l.read("r1").Foreach(t.Context(), "grid")
+		require.NoError(t, err, name)
+		require.Equal(t, []int{4, 3, 1}, []int{f.Items, f.Completed, f.Failed}, name)
+		require.Equal(t, bad.Message, l.at("r1", "fit[3]").Failure.Message, name)
+		require.Equal(t, runs.NotStarted, l.at("r1", "score[3]").State, name)
+	}
+}
+
 // TestPassedBy tells steps that a switch or a loop left out from those that were not come to.
 func TestPassedBy(t *testing.T) {
 	t.Parallel()

@@ -410,7 +410,7 @@ func (in *reading) shardFailures(ctx context.Context, f *place) (map[string]*pol
 	return out, nil
 }
 
-// shards reads the shards of a foreach in this run, some of them with their lines.
+// shards reads the documents of a foreach's shards in this run, some of them with their lines, as far as they are there and sound.
 func (r *Run) shards(ctx context.Context, foreach string, x []int, whole func(records.Shard) bool) ([]records.Shard, error) {
 	firsts, err := records.Shards(ctx, r.reader.store, r.Flow, r.Run.Run, foreach, x)
 	if err != nil {
@@ -425,14 +425,22 @@ func (r *Run) shards(ctx context.Context, foreach string, x []int, whole func(re
 			if err == nil && whole(s) {
 				s, err = records.LoadShard(ctx, r.reader.store, r.Flow, r.Run.Run, foreach, x, first, true)
 			}
+			if missing(err) {
+				return nil
+			}
 			out[i] = s
 			return err
 		})
 	}
-	if err := g.Wait(); err != nil && !errors.Is(err, artifacts.ErrNotFound) {
+	if err := g.Wait(); err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(out, func(s records.Shard) bool { return s.Foreach == "" }), nil
+}
+
+// missing says that a document is gone or damaged. A shard's only sums up what the records of its items tell.
+func missing(err error) bool {
+	return errors.Is(err, artifacts.ErrNotFound) || errors.Is(err, artifacts.ErrCorrupt)
 }
 
 // parallelReads bounds the documents that are read at the same time.

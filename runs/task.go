@@ -281,6 +281,9 @@ func (r *Run) itemFailure(ctx context.Context, p *place, t *Task) (*policies.Fai
 			continue
 		}
 		d, err := records.LoadShard(ctx, r.reader.store, r.Flow, r.Run.Run, s.Name, x, firsts[k], true)
+		if missing(err) {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}
