@@ -42,7 +42,7 @@ func TestLatePartFromBeforeAReset(t *testing.T) {
 	late := records.Shard{Flow: f.Name(), Run: "r", Foreach: "items", Count: len(calls), Final: true, Execution: "before the reset"}
 	b := newBatches(t, absent{below, func(key string) bool {
 		if strings.Contains(key, "/batches/") && ended.CompareAndSwap(true, false) { // the second attempt begins to look back
-			require.NoError(t, records.PutBatchPart(context.Background(), artifacts.New(below, artifacts.Options{}), late, records.Part{Attempt: 1}))
+			require.NoError(t, records.PutBatchPart(t.Context(), artifacts.New(below, artifacts.Options{}), late, records.Part{Attempt: 1}))
 		}
 		return false
 	}}, f)
