@@ -102,7 +102,9 @@ func (p *itemPlanner) tasks(ctx context.Context, step string) (int, error) {
 		return n, nil
 	}
 	seek := &records.Seeker{Store: p.seek.Store, Run: p.doc, Fresh: true}
-	n, err := seek.Count(ctx, step, inner)
+	n, err := seek.Count(ctx, step, inner, func(run, next records.Run) bool {
+		return sameBefore(run.Plan, next.Plan, step, run.Reused)
+	})
 	if err == nil {
 		p.counted[key] = n
 	}

@@ -66,6 +66,7 @@ func TestItemsOfAnotherSplitAreNotTakenOver(t *testing.T) {
 			second := flowtest.Resume(t, staleFlow(2, 0, fan), first, o)
 			require.Equal(t, records.StatusFailed, second.Status, "%+v", second.Failure)
 			f := staleFlow(2, -1, fan)
+			require.Contains(t, planned(t, f, second), "run item: did not finish")
 			third := flowtest.Resume(t, f, second, o)
 			require.Equal(t, records.StatusCompleted, third.Status, "%+v", third.Failure)
 			last, err := third.Last(t.Context())

@@ -30,7 +30,7 @@ func TestCountOfBatches(t *testing.T) {
 	count := func(origin string) int {
 		t.Helper()
 		s := records.Seeker{Store: store, Fresh: true, Run: records.Run{Flow: "F", Run: "new", Reused: map[string]string{"work": origin, key: origin}}}
-		n, err := s.Count(ctx, "work", flow.PlanNode{Kind: flow.KindForeach, Name: "items", Fan: &flow.Fan{Batch: 4}})
+		n, err := s.Count(ctx, "work", flow.PlanNode{Kind: flow.KindForeach, Name: "items", Fan: &flow.Fan{Batch: 4}}, func(_, _ records.Run) bool { return true })
 		require.NoError(t, err)
 		return n
 	}
@@ -74,7 +74,7 @@ func TestCountOfBatchesOfTwoRuns(t *testing.T) {
 	require.NoError(t, err)
 
 	s := records.Seeker{Store: store, Fresh: true, Run: records.Run{Flow: "F", Run: "new", Reused: map[string]string{key: "r2"}}}
-	n, err := s.Count(ctx, "work", flow.PlanNode{Kind: flow.KindForeach, Name: "items", Fan: &flow.Fan{Batch: 4}})
+	n, err := s.Count(ctx, "work", flow.PlanNode{Kind: flow.KindForeach, Name: "items", Fan: &flow.Fan{Batch: 4}}, func(_, _ records.Run) bool { return true })
 	require.NoError(t, err)
 	require.Equal(t, 8, n)
 }

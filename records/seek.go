@@ -358,8 +358,9 @@ func (s *Seeker) Any(ctx context.Context, step string) (bool, error) {
 	return false, nil
 }
 
-// Count counts the finished tasks of a step within a foreach, from their keys alone. Of a batch it counts the items.
-func (s *Seeker) Count(ctx context.Context, step string, foreach flow.PlanNode) (int, error) {
+// Count counts the finished tasks of a step within a foreach, from their keys alone. Of a batch it counts the items. Same says whether
+// what a run took over from the next one still holds for the step; what older ones have does not count where it does not.
+func (s *Seeker) Count(ctx context.Context, step string, foreach flow.PlanNode, same func(run, next Run) bool) (int, error) {
 	batches := foreach.Fan != nil && foreach.Fan.Batch > 1
 	key := step
 	if batches {
@@ -368,6 +369,19 @@ func (s *Seeker) Count(ctx context.Context, step string, foreach flow.PlanNode) 
 	chain, err := s.Chain(ctx, key)
 	if err != nil {
 		return 0, err
+	}
+	for k := 1; k < len(chain); k++ {
+		run, err := s.doc(ctx, chain[k-1])
+		if err != nil {
+			return 0, err
+		}
+		next, err := s.doc(ctx, chain[k])
+		if err != nil {
+			return 0, err
+		}
+		if !same(run, next) {
+			chain = chain[:k]
+		}
 	}
 	if batches {
 		return s.countBatches(ctx, chain, foreach.Name)
