@@ -241,7 +241,7 @@ func (b *batch) seal(ctx context.Context) (records.Batch, error) {
 	if err == nil && b.late(d) {
 		b.before = digest
 		for _, p := range d.Items {
-			if b.ends[p.Index].Outcome != records.Completed && p.Outcome == records.Completed {
+			if endedWell(p) && !endedWell(b.ends[p.Index]) {
 				b.ends[p.Index] = p
 			}
 		}
@@ -431,11 +431,14 @@ func (b *batch) takeOver(ctx context.Context, run string) error {
 	return nil
 }
 
+func endedWell(p records.Item) bool {
+	return p.Outcome == records.Completed || p.Outcome == records.Caught
+}
+
 // take takes over the items that ended well, of another run or, with "", of this one. It returns those that were not known.
 func (b *batch) take(ctx context.Context, run string, items []records.Item) (took []records.Item, _ error) {
 	for _, p := range items {
-		if _, ended := b.ends[p.Index]; ended || p.Outcome != records.Completed && p.Outcome != records.Caught ||
-			p.Index < b.in.First || p.Index >= b.in.First+b.in.Count {
+		if _, ended := b.ends[p.Index]; ended || !endedWell(p) || p.Index < b.in.First || p.Index >= b.in.First+b.in.Count {
 			continue
 		}
 		if b.run.Verify {

@@ -275,10 +275,9 @@ func TestStoreAwayForManyAttemptsOfABatch(t *testing.T) {
 	require.Equal(t, [3]int64{1, 2, 1}, [3]int64{calls[0].Load(), calls[1].Load(), calls[2].Load()})
 }
 
-// A batch whose items cannot be stored, while all else can, is not tried for ever.
-func TestBatchThatGetsNothingDoneEnds(t *testing.T) {
-	t.Parallel()
-	var calls atomic.Int64
+// fullDisk is a flow whose batch of two items has no room in the store for their content, though all else has, and how often they were called.
+func fullDisk() (*flow.Flow, *faulty, *atomic.Int64) {
+	calls := new(atomic.Int64)
 	f := flow.New("FullFlow",
 		flow.Foreach("items", count(2), func(*state, int) {},
 			flow.Step("call", func(_ context.Context, s *state) error {
@@ -288,9 +287,15 @@ func TestBatchThatGetsNothingDoneEnds(t *testing.T) {
 			}),
 		).With(flow.Fan{Batch: 2}).Join("join", nothingToJoin),
 	)
-	d := &faulty{Driver: mem.New(), fail: func(key string) (bool, bool) {
+	return f, &faulty{Driver: mem.New(), fail: func(key string) (bool, bool) {
 		return strings.HasPrefix(key, "blobs/") && calls.Load() > 0, false
-	}}
+	}}, calls
+}
+
+// A batch whose items cannot be stored, while all else can, is not tried for ever.
+func TestBatchThatGetsNothingDoneEnds(t *testing.T) {
+	t.Parallel()
+	f, d, calls := fullDisk()
 	run := flowtest.Run(t, f, flowtest.Options{Store: artifacts.New(d, artifacts.Options{})})
 	require.Equal(t, records.StatusFailed, run.Status)
 	require.Equal(t, policies.Lost, run.Failure.Class)

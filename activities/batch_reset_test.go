@@ -59,19 +59,7 @@ func TestLatePartFromBeforeAReset(t *testing.T) {
 // A batch that took something over from before a reset, and gets nothing done itself, ends like any other.
 func TestBatchThatGetsNothingDoneAfterAResetEnds(t *testing.T) {
 	t.Parallel()
-	var calls atomic.Int64
-	f := flow.New("FullFlow",
-		flow.Foreach("items", count(2), func(*state, int) {},
-			flow.Step("call", func(_ context.Context, s *state) error {
-				calls.Add(1)
-				s.Text = strings.Repeat("too large for the disk ", 1000)
-				return nil
-			}),
-		).With(flow.Fan{Batch: 2}).Join("join", nothingToJoin),
-	)
-	d := &faulty{Driver: mem.New(), fail: func(key string) (bool, bool) {
-		return strings.HasPrefix(key, "blobs/") && calls.Load() > 0, false
-	}}
+	f, d, calls := fullDisk()
 	b := newBatches(t, d, f)
 	b.in.Look = true
 	part := records.Shard{Flow: f.Name(), Run: "r", Foreach: "items", Count: 2, Final: true, Execution: "before the reset", Items: []records.Item{
@@ -96,20 +84,21 @@ func TestBatchThatGetsNothingDoneAfterAResetEnds(t *testing.T) {
 func TestBatchSealedLateFromBeforeAReset(t *testing.T) {
 	t.Parallel()
 	f := flow.New("ZombieFlow",
-		flow.Foreach("items", count(3), func(*state, int) {},
+		flow.Foreach("items", count(4), func(*state, int) {},
 			flow.Step("call", func(ctx context.Context, _ *state) error {
-				if flow.Current(ctx).Index[0] == 2 {
+				if flow.Current(ctx).Index[0] >= 2 {
 					return flow.Fail("broken")
 				}
 				return nil
 			}),
-		).With(flow.Fan{Batch: 3, Tolerate: flow.Percent(100)}).Join("join", nothingToJoin),
+		).With(flow.Fan{Batch: 4, Tolerate: flow.Percent(100)}).Join("join", nothingToJoin),
 	)
 	b := newBatches(t, mem.New(), f)
 	b.in.Look, b.in.Stop = true, false
 	broken := &policies.Failure{Class: policies.Permanent}
-	late := records.Shard{Flow: f.Name(), Run: "r", Foreach: "items", Count: 3, Execution: "before the reset", Scheduled: time.Unix(1, 0), Items: []records.Item{
-		{Index: 0, Outcome: records.Failed, Failure: broken}, {Index: 1, Outcome: records.Failed, Failure: broken}, {Index: 2, Outcome: records.Completed},
+	late := records.Shard{Flow: f.Name(), Run: "r", Foreach: "items", Count: 4, Execution: "before the reset", Scheduled: time.Unix(1, 0), Items: []records.Item{
+		{Index: 0, Outcome: records.Failed, Failure: broken}, {Index: 1, Outcome: records.Failed, Failure: broken},
+		{Index: 2, Outcome: records.Completed}, {Index: 3, Outcome: records.Caught, Failure: broken},
 	}}
 	for _, p := range late.Items {
 		late.Add(p)
@@ -120,5 +109,5 @@ func TestBatchSealedLateFromBeforeAReset(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	require.Equal(t, []records.Outcome{records.Completed, records.Completed, records.Completed}, outcomes(b.run(t)))
+	require.Equal(t, []records.Outcome{records.Completed, records.Completed, records.Completed, records.Caught}, outcomes(b.run(t)))
 }

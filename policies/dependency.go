@@ -67,7 +67,7 @@ type Breaker struct {
 // A retry is allowed while the retries within Window, this one included, are no more than Percent of the first tries within
 // Window, or no more than Minimum. One that is not ends the task with class OverBudget. The idea is that of the Google SRE book,
 // "Handling Overload", which keeps the share of retries below 10%. While the breaker of the same Dependency is open, retries are
-// allowed and do not count: the breaker spaces them.
+// allowed and do not count, as the breaker lets one call through at a time; those within a step that probes it do count.
 type Budget struct {
 	// Percent is how many retries there may be for a hundred first tries within Window. Zero means that there is no budget.
 	Percent float64

@@ -5,6 +5,7 @@
 //	flows/<Flow>/<run>/tasks/<step>/<index>.json             … of a task in a foreach or loop
 //	flows/<Flow>/<run>/fans/<foreach>/<index>/<first>.jsonl  how the items of a shard of a foreach ended
 //	flows/<Flow>/<run>/batches/<foreach>/<index>/<first>.jsonl  what the items of a batch produced (its record)
+//	flows/<Flow>/<run>/batches/<foreach>/<index>/<first>.after.<sha256>.jsonl  what took the place of such a record after a reset
 //	flows/<Flow>/<run>/parts/<foreach>/<index>/<first>/<n>.jsonl  what an attempt at a batch got done before it ended, of a run that was resumed or
 //	                                                         reset <n>.<execution>.jsonl
 //	flows/<Flow>/<run>/attempts/<step>/<index>/<n>.json      an attempt that failed or was lost
